@@ -1,0 +1,71 @@
+"""What Ray Data calls for every shard: all calls of one instance share one coordinator, so its batches stay full.
+
+Invariant: a call returns exactly the rows it was given, each with its result.
+"""
+
+import asyncio
+import uuid
+from typing import Any
+
+import pyarrow as pa
+import ray
+
+from actors.coordinator import SegmentCoordinator
+from actors.placement import Models
+from pipeline.config import AlignConfig
+from pipeline.dataset import shard_block, unpack_rows
+from pipeline.duplicates import RowIndices
+from pipeline.input_schema import InputColumns
+from pipeline.output import build_table
+from pipeline.rows import check_rows
+
+PUSH_INTERVAL_S = 1.0
+
+
+class AlignShards:
+    """An async class for `map_batches`: one block of one shard in, the same with results out.
+
+    Args:
+        config: the run's config.
+        columns: which input columns mean what.
+        duplicates: a list that holds the reference to the sorted row indices of repeated ids.
+        models: handles of the model actors.
+        monitor: handle of the Monitor that gets this coordinator's usage.
+    """
+
+    def __init__(
+        self,
+        config: AlignConfig,
+        columns: InputColumns,
+        duplicates: "list[ray.ObjectRef[RowIndices]]",
+        models: Models,
+        monitor: Any,
+    ) -> None:
+        self.config = config
+        self.columns = columns
+        self.duplicates: RowIndices = ray.get(duplicates[0])
+        self.models = models
+        self.monitor = monitor
+        self.coordinator_id = uuid.uuid4().hex
+        self.coordinator: SegmentCoordinator | None = None
+        self.pushing: asyncio.Task[None] | None = None
+
+    async def __call__(self, block: pa.Table) -> pa.Table:
+        if self.coordinator is None:  # here, not in __init__, which runs in another thread than the event loop
+            self.coordinator = SegmentCoordinator(self.config, self.models.policy, self.models.reward)
+            self.pushing = asyncio.create_task(self._push_regularly())
+        number = block.column("shard")[0].as_py()
+        table = unpack_rows(block.column("rows")[0])
+        rows = check_rows(table, number * self.config.dataset.rows_per_shard, self.columns, self.duplicates)
+        results = await asyncio.gather(*(self.coordinator.align(row) for row in rows))
+        await self._push()
+        return shard_block(number, build_table(table, results, self.config.strategy.name))
+
+    async def _push(self) -> None:
+        assert self.coordinator is not None
+        await self.monitor.push.remote(self.coordinator_id, self.coordinator.usage)
+
+    async def _push_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(PUSH_INTERVAL_S)
+            await self._push()

@@ -1,0 +1,243 @@
+"""The segment coordinator: many prompts in flight, each one coroutine of one strategy, over two shared models.
+
+A prompt's life:
+1. `align` renders and tokenises it, or turns its fault into an error result;
+2. it waits for its slots, one per lane;
+3. its strategy asks for proposals and scores; each request names the slot and the whole token prefix;
+4. requests wait in two queues, and cohorts of them go to whichever model is free (`actors.cohorts`);
+5. answers wake the strategy, and so on until the response is complete;
+6. its slots are given back and the result is one `RowResult`.
+
+The truth lives here: models hold caches only, and a restarted model costs a prefill, never a row.
+Create it inside the event loop that will run it.
+"""
+
+import asyncio
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from actors.cohorts import (
+    CohortQueue,
+    CohortScheduler,
+    Ledger,
+    ProposeRequest,
+    ScoreRequest,
+    answer_proposals,
+    answer_scores,
+    propose_cohort,
+    score_cohort,
+)
+from actors.rendering import RenderedPrompt, Renderer, make_renderer
+from actors.slots import SlotPool
+from pipeline.config import AlignConfig, RewardConfig
+from pipeline.draws import row_key
+from pipeline.errors import ModelError, RowError
+from pipeline.records import (
+    CallStats,
+    DrawKey,
+    PromptRow,
+    Response,
+    RowResult,
+    SamplingParams,
+    Segment,
+    TokenArray,
+)
+from pipeline.strategies import STRATEGIES, Task
+from pipeline.usage import CoordinatorUsage
+
+
+class SegmentCoordinator:
+    """Aligns prompts concurrently.
+
+    Args:
+        config: the run's config; `engine.max_model_len` must be set.
+        policy: handle of the policy: `await policy.propose.remote(cohort)` gives Proposals.
+        reward: handle of the reward model: `await reward.score.remote(cohort)` gives Scores.
+        renderer: text to tokens; None makes the one that fits the config's models.
+    """
+
+    def __init__(self, config: AlignConfig, policy: Any, reward: Any, renderer: Renderer | None = None) -> None:
+        self.config = config
+        self.policy = policy
+        self.reward = reward
+        self.strategy = STRATEGIES[config.strategy.name]
+        self.renderer = renderer or make_renderer(config)
+        self.slots = SlotPool(config.engine.slots)
+        self.propose_queue = CohortQueue("policy", self._propose_call, patience=0.5)
+        self.score_queue = CohortQueue("reward", self._score_call, patience=0.0)
+        self.scheduler = CohortScheduler(config.coordinator, [self.score_queue, self.propose_queue], self._add_call)
+        self._usage = CoordinatorUsage()
+
+    @property
+    def usage(self) -> CoordinatorUsage:
+        """Progress and cost since the start."""
+        return replace(
+            self._usage, slot_seconds=self.slots.slot_seconds, slot_capacity_seconds=self.slots.capacity_seconds
+        )
+
+    async def align(self, row: PromptRow) -> RowResult:
+        """One row's result. A row's own fault becomes an error result.
+
+        Raises:
+            ModelError: a model failed or gave no answer.
+        """
+        seed = row.sampling_overrides.get("seed", self.config.seed)
+        try:
+            if row.error_type is not None:
+                raise RowError(row.error_type, row.error or "")
+            result = await self._align(row, seed)
+        except RowError as error:
+            result = RowResult(
+                self.config.strategy.name, seed, "error", error_type=error.error_type, error=error.message
+            )
+        self._add_result(result)
+        return result
+
+    async def _align(self, row: PromptRow, seed: int) -> RowResult:
+        sampling = self._sampling_of(row)
+        prompt = self.renderer.render(row)
+        self._check_length(prompt, sampling)
+        slots = await self.slots.acquire(self.strategy.num_lanes(self.config.strategy))
+        try:
+            session = RowSession(self, prompt, sampling, row_key(seed, str(row.row_id)), slots)
+            task = Task(self.config.strategy, sampling, session.row_key)
+            response = await self.strategy.run(task, session.propose, session.score)
+        finally:
+            self.slots.release(slots)
+        return self._result(response, prompt, seed, session.ledger)
+
+    def _sampling_of(self, row: PromptRow) -> SamplingParams:
+        knobs = self.config.generation.model_dump() | row.sampling_overrides
+        return SamplingParams(knobs["max_new_tokens"], knobs["temperature"], knobs["top_p"], knobs["top_k"])
+
+    def _check_length(self, prompt: RenderedPrompt, sampling: SamplingParams) -> None:
+        limit = self.config.engine.max_model_len
+        assert limit is not None
+        policy_tokens = len(prompt.policy_tokens) + sampling.max_new_tokens
+        reward_tokens = len(prompt.reward_tokens) + sampling.max_new_tokens + len(self.renderer.closing_tokens)
+        if len(prompt.policy_tokens) == 0 or len(prompt.reward_tokens) == 0:
+            raise RowError("empty_prompt", "the prompt has no tokens")
+        if max(policy_tokens, reward_tokens) > limit:
+            raise RowError(
+                "prompt_too_long",
+                f"{len(prompt.policy_tokens)} prompt tokens and {sampling.max_new_tokens} new ones need "
+                f"{max(policy_tokens, reward_tokens)} of the {limit} that engine.max_model_len allows",
+            )
+
+    def _result(self, response: Response, prompt: RenderedPrompt, seed: int, ledger: Ledger) -> RowResult:
+        candidates = response.candidates
+        return RowResult(
+            strategy=self.config.strategy.name,
+            seed=seed,
+            finish_reason="stop" if response.finished else "length",
+            response=self.renderer.text(response.tokens),
+            reward=response.reward,
+            num_prompt_tokens=len(prompt.policy_tokens),
+            num_response_tokens=len(response.tokens),
+            num_policy_tokens=ledger.policy_tokens,
+            num_reward_tokens=ledger.reward_tokens,
+            num_policy_calls=ledger.policy_calls,
+            num_reward_calls=ledger.reward_calls,
+            segments=response.segments,
+            responses=tuple(self.renderer.text(tokens) for tokens, _ in candidates) if candidates else None,
+            rewards=tuple(reward for _, reward in candidates) if candidates else None,
+        )
+
+    def _add_result(self, result: RowResult) -> None:
+        usage, is_error = self._usage, result.error_type is not None
+        num_kept = len(result.segments) or result.num_policy_calls
+        num_by_rule = sum(segment.accepted_by == "rule" for segment in result.segments)
+        self._usage = replace(
+            usage,
+            num_rows_done=usage.num_rows_done + 1,
+            num_error_rows=usage.num_error_rows + is_error,
+            num_segments=usage.num_segments + num_kept,
+            num_attempts=usage.num_attempts + result.num_policy_calls,
+            num_accepted_by_rule=usage.num_accepted_by_rule + (num_by_rule if result.segments else num_kept),
+            num_response_tokens=usage.num_response_tokens + result.num_response_tokens,
+            reward_sum=usage.reward_sum + (result.reward or 0.0),
+        )
+
+    def _add_call(self, role: str, stats: CallStats) -> None:
+        self._usage = self._usage.with_call(role, stats)
+
+    async def _propose_call(self, requests: list[ProposeRequest]) -> CallStats:
+        proposals = await self._answer("policy", self.policy.propose.remote(propose_cohort(requests)))
+        answer_proposals(requests, proposals)
+        return proposals.stats
+
+    async def _score_call(self, requests: list[ScoreRequest]) -> CallStats:
+        scores = await self._answer("reward", self.reward.score.remote(score_cohort(requests)))
+        answer_scores(requests, scores)
+        return scores.stats
+
+    async def _answer(self, role: str, reference: Any) -> Any:
+        timeout_s = self.config.coordinator.call_timeout_s
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await reference
+        except TimeoutError:
+            raise ModelError(
+                f"the {role} model gave no answer for {timeout_s:g} s (coordinator.call_timeout_s)"
+            ) from None
+
+
+class RowSession:
+    """The two awaitables of one row, bound to its prompt, its slots and its ledger."""
+
+    def __init__(
+        self,
+        coordinator: SegmentCoordinator,
+        prompt: RenderedPrompt,
+        sampling: SamplingParams,
+        key: int,
+        slots: list[int],
+    ) -> None:
+        self.coordinator = coordinator
+        self.prompt = prompt
+        self.sampling = sampling
+        self.row_key = key
+        self.slots = slots
+        self.ledger = Ledger()
+
+    async def propose(self, response_tokens: TokenArray, num_tokens: int, key: DrawKey) -> Segment:
+        """One candidate continuation of the response; see `pipeline.records.Propose`."""
+        prefix = np.concatenate([self.prompt.policy_tokens, response_tokens])
+        answer: asyncio.Future[Segment] = asyncio.get_running_loop().create_future()
+        request = ProposeRequest(
+            self.slots[key.lane], prefix, num_tokens, self.row_key, key, self.sampling, self.ledger, answer
+        )
+        self.coordinator.scheduler.submit(self.coordinator.propose_queue, request)
+        return await answer
+
+    async def score(self, response_tokens: TokenArray, finished: bool, lane: int = 0) -> float:
+        """Reward of prompt + response so far; raises RowError when it is not a finite number."""
+        prefix = reward_prefix(
+            self.prompt.reward_tokens,
+            response_tokens,
+            finished,
+            self.coordinator.config.reward,
+            self.coordinator.renderer,
+        )
+        answer: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        self.coordinator.scheduler.submit(
+            self.coordinator.score_queue, ScoreRequest(self.slots[lane], prefix, self.ledger, answer)
+        )
+        reward = await answer
+        if not math.isfinite(reward):
+            raise RowError("non_finite_reward", f"the reward model gave {reward}")
+        return reward
+
+
+def reward_prefix(
+    prompt_tokens: TokenArray, response_tokens: TokenArray, finished: bool, config: RewardConfig, renderer: Renderer
+) -> TokenArray:
+    """What the reward model reads: its own prompt, the response without the policy's end token, and the end of the
+    assistant's turn where `close_turn` asks for it."""
+    text_tokens = response_tokens[:-1] if finished else response_tokens
+    closes = config.close_turn == "always" or (config.close_turn == "finished" and finished)
+    parts = [prompt_tokens, text_tokens, renderer.closing_tokens] if closes else [prompt_tokens, text_tokens]
+    return np.concatenate(parts)

@@ -1,0 +1,1 @@
+"""Trains the embedded default from the text world: tokenizer, policy, reward model."""

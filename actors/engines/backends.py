@@ -1,0 +1,21 @@
+"""Choice of engine, once: (role, backend) → where its loader lives. A backend is imported only when chosen."""
+
+from importlib import import_module
+from typing import Any, Literal
+
+from pipeline.config import EngineConfig, ModelConfig
+
+Role = Literal["policy", "reward"]
+
+LOADERS: dict[tuple[Role, str], tuple[str, str]] = {
+    ("policy", "transformers"): ("actors.engines.loading", "load_policy"),
+    ("reward", "transformers"): ("actors.engines.loading", "load_reward"),
+    ("policy", "fake"): ("actors.engines.fakes", "FakePolicy"),
+    ("reward", "fake"): ("actors.engines.fakes", "FakeReward"),
+}
+
+
+def load_engine(role: Role, config: ModelConfig, engine: EngineConfig) -> Any:
+    """The engine of a role: `propose(ProposeCohort) -> Proposals` or `score(ScoreCohort) -> Scores`."""
+    module, name = LOADERS[role, config.backend]
+    return getattr(import_module(module), name)(config, engine)

@@ -1,0 +1,74 @@
+"""Fake models of a fixed cost: deterministic, without torch, chosen by `backend: fake`.
+
+Used by dry runs, by simulation, and by the tests of everything that is not an engine. A fake keeps the same token
+accounts as a real engine, through the same prefix plan.
+"""
+
+import time
+
+import numpy as np
+import numpy.typing as npt
+
+from actors.engines.prefix_plan import TokenTable, plan_feeds
+from pipeline.config import EngineConfig, ModelConfig
+from pipeline.draws import token_subkeys
+from pipeline.records import CallStats, Proposals, ProposeCohort, ScoreCohort, Scores, TokenArray, split_prefixes
+
+FAKE_END_TOKEN = 256  # one past the 256 byte tokens of the fake renderer
+END_PROBABILITY = 0.01
+
+
+class FakeModel:
+    """The part both fakes share: the clock and the token accounts."""
+
+    def __init__(self, config: ModelConfig, engine: EngineConfig) -> None:
+        assert engine.max_model_len is not None
+        self.call_s, self.row_s = config.fake_call_ms / 1000, config.fake_row_ms / 1000
+        self.table = TokenTable(engine.slots, engine.max_model_len)
+
+    def catch_up(
+        self, slots_R: npt.NDArray[np.int32], prefixes: list[TokenArray], keep_last: bool
+    ) -> npt.NDArray[np.int32]:
+        """Tokens a real engine would push to bring the slots up to their prefixes, [R]."""
+        pushed_R = np.zeros(len(slots_R), dtype=np.int32)
+        for wave in plan_feeds(self.table, slots_R.astype(np.int64), prefixes, keep_last):
+            for feed in wave:
+                pushed_R[feed.row] += feed.num_tokens
+                self.table.set(int(slots_R[feed.row]), prefixes[feed.row][: feed.end])
+        return pushed_R
+
+    def stats(self, pushed_R: npt.NDArray[np.int32], started_s: float) -> CallStats:
+        """Wait out the cost of one call, then close its account."""
+        time.sleep(max(0.0, started_s + self.call_s + self.row_s * len(pushed_R) - time.time()))
+        return CallStats(pushed_R, started_s, time.time())
+
+
+class FakePolicy(FakeModel):
+    """Draws lower-case letters from the keyed generator, and an end token once in a hundred."""
+
+    def propose(self, cohort: ProposeCohort) -> Proposals:
+        started_s = time.time()
+        prefixes = split_prefixes(cohort.prefix_tokens, cohort.prefix_lengths_R)
+        pushed_R = self.catch_up(cohort.slots_R, prefixes, keep_last=True)
+        words_RT, chances_RT = token_subkeys(cohort.row_keys_R, cohort.draw_keys_R3, int(cohort.num_tokens_R.max()))
+        tokens_RT = (ord("a") + words_RT % 26).astype(np.int32)
+        ends_RT = chances_RT < END_PROBABILITY * 2**32
+        tokens_RT[ends_RT] = FAKE_END_TOKEN
+        first_end_R = np.where(ends_RT.any(axis=1), ends_RT.argmax(axis=1) + 1, ends_RT.shape[1] + 1)
+        lengths_R = np.minimum(first_end_R, cohort.num_tokens_R).astype(np.int32)
+        for slot, prefix, tokens, length in zip(cohort.slots_R, prefixes, tokens_RT, lengths_R, strict=True):
+            self.table.set(int(slot), np.concatenate([prefix, tokens[: length - 1]]))
+        stats = self.stats(pushed_R + lengths_R, started_s)
+        return Proposals(tokens_RT, lengths_R, first_end_R <= cohort.num_tokens_R, stats)
+
+
+class FakeReward(FakeModel):
+    """Rewards the share of vowels among the last 16 tokens of a prefix: cheap, deterministic, in [0, 1]."""
+
+    def score(self, cohort: ScoreCohort) -> Scores:
+        started_s = time.time()
+        prefixes = split_prefixes(cohort.prefix_tokens, cohort.prefix_lengths_R)
+        pushed_R = self.catch_up(cohort.slots_R, prefixes, keep_last=False)
+        vowels = np.frombuffer(b"aeiou", dtype=np.uint8)
+        rewards_R = np.array([np.isin(prefix[-16:], vowels).mean() for prefix in prefixes])
+        return Scores(rewards_R, self.stats(pushed_R, started_s))

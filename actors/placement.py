@@ -1,0 +1,150 @@
+"""Where actors run: the one file with `ray.remote` and with resource numbers.
+
+Everything asks for `num_cpus=0`: models that hold every CPU would leave none to read and write the dataset. Actors are
+named after the run and owned by the driver, so they die with it; a dead one is restarted and its call sent again.
+"""
+
+import math
+import time
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+
+from actors.monitor import Monitor
+from actors.policy import PolicyActor
+from actors.reward import RewardActor
+from pipeline.config import AlignConfig, ModelConfig
+from pipeline.errors import ConfigError, ModelError
+
+CONTROL = "control"  # the concurrency group in which `ping` answers while a model computes
+LOAD_REPORT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """Handles of the model actors, which answer `propose`, `score` and `ping`."""
+
+    policy: Any
+    reward: Any
+
+
+@dataclass(frozen=True, slots=True)
+class GpuShares:
+    policy: float
+    reward: float
+
+
+def start_models(config: AlignConfig) -> Models:
+    """Start the policy and the reward model and wait until both are loaded.
+
+    Raises:
+        ConfigError: the cluster can never give the GPUs that the config asks for.
+        ModelError: a model could not be loaded.
+    """
+    shares = share_gpus(config.policy, config.reward, cluster_gpus())
+    run_name = f"stars-{uuid.uuid4().hex[:8]}"
+    models = Models(
+        policy=_start(PolicyActor, f"{run_name}-policy", shares.policy, config.policy, config),
+        reward=_start(RewardActor, f"{run_name}-reward", shares.reward, config.reward, config),
+    )
+    _wait_until_loaded({"policy": (models.policy, config.policy), "reward": (models.reward, config.reward)})
+    return models
+
+
+def start_monitor() -> Any:
+    return ray.remote(num_cpus=0)(Monitor).remote()
+
+
+def stop_models(models: Models) -> None:
+    """Free the models' memory before the driver ends."""
+    for handle in (models.policy, models.reward):
+        ray.kill(handle)
+
+
+def cluster_gpus() -> list[float]:
+    """GPUs of every node that is alive."""
+    return [node["Resources"].get("GPU", 0.0) for node in ray.nodes() if node["Alive"]]
+
+
+def share_gpus(policy: ModelConfig, reward: ModelConfig, gpus_by_node: list[float]) -> GpuShares:
+    """GPUs for each model: as configured; else one each with two GPUs, half each with one, none without.
+
+    Raises:
+        ConfigError: no node has room; the message does the sum.
+    """
+    total = sum(gpus_by_node)
+    asked = [_asked(model) for model in (policy, reward)]
+    left = total - sum(share for share in asked if share is not None)
+    fair = 0.0 if not total else 1.0 if left >= asked.count(None) else 0.5
+    shares = GpuShares(*(fair if share is None else share for share in asked))
+    for role, share in (("policy", shares.policy), ("reward", shares.reward)):
+        if share > 1 and share != int(share):
+            raise ConfigError(f"{role}.num_gpus = {share:g}: more than one GPU must be a whole number")
+    if not _fit(shares.policy, shares.reward, gpus_by_node):
+        nodes = ", ".join(f"{gpus:g}" for gpus in gpus_by_node)
+        raise ConfigError(
+            f"policy.num_gpus {shares.policy:g} + reward.num_gpus {shares.reward:g} = "
+            f"{shares.policy + shares.reward:g} GPUs cannot be placed: the cluster has {total:g} (by node: {nodes})"
+        )
+    return shares
+
+
+def _asked(model: ModelConfig) -> float | None:
+    return 0.0 if model.backend == "fake" and model.num_gpus is None else model.num_gpus
+
+
+def _fit(policy: float, reward: float, gpus_by_node: list[float]) -> bool:
+    """Whether the two requests fit on one GPU, one node or two nodes; a fraction never spans two GPUs."""
+    whole_policy, whole_reward = math.ceil(policy), math.ceil(reward)
+    most, *others = sorted(gpus_by_node, reverse=True)
+    second = max(others, default=-1.0)
+    on_one_gpu = policy + reward <= 1 <= most
+    on_one_node = whole_policy + whole_reward <= most
+    on_two_nodes = max(whole_policy, whole_reward) <= most and min(whole_policy, whole_reward) <= second
+    return on_one_gpu or on_one_node or on_two_nodes
+
+
+def _start(actor_class: type, name: str, num_gpus: float, model: ModelConfig, config: AlignConfig) -> Any:
+    environment = {} if num_gpus else {"CUDA_VISIBLE_DEVICES": ""}  # Ray no longer hides GPUs from those who ask for 0
+    remote_class = ray.remote(
+        num_cpus=0,
+        num_gpus=num_gpus,
+        max_restarts=-1,
+        max_task_retries=-1,
+        concurrency_groups={CONTROL: 1},
+        runtime_env={"env_vars": environment},
+    )(actor_class)
+    return remote_class.options(name=name).remote(model, config.engine)
+
+
+def ping(handle: Any) -> Any:
+    """A reference that resolves once the model is loaded, also while it computes."""
+    return handle.ping.options(concurrency_group=CONTROL).remote()
+
+
+def _wait_until_loaded(loading: dict[str, tuple[Any, ModelConfig]]) -> None:
+    """Turn a failed constructor into one line, and tell a person who waits what for."""
+    roles = {ping(handle): role for role, (handle, _) in loading.items()}
+    started_s = time.monotonic()
+    waiting = list(roles)
+    while waiting:
+        ready, waiting = ray.wait(waiting, num_returns=1, timeout=LOAD_REPORT_S)
+        for reference in ready:
+            role = roles[reference]
+            try:
+                ray.get(reference)
+            except (RayActorError, RayTaskError) as error:
+                model = loading[role][1].model or loading[role][1].backend
+                raise ModelError(f"the {role} model {model!r} could not be loaded: {last_line(error)}") from error
+        if not ready:
+            names = " and ".join(roles[reference] for reference in waiting)
+            print(f"still waiting for the {names} model to load ({time.monotonic() - started_s:.0f} s)", flush=True)
+
+
+def last_line(error: BaseException) -> str:
+    """The line of a remote traceback that says what happened: its last, without the frames before it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

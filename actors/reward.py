@@ -1,0 +1,25 @@
+"""The reward actor: a plain class around one reward engine; placement turns it into a Ray actor."""
+
+from actors.engines.backends import load_engine
+from pipeline.config import EngineConfig, RewardConfig
+from pipeline.records import ScoreCohort, Scores
+
+
+class RewardActor:
+    """Loads the reward model once, then gives one scalar per row and call.
+
+    Args:
+        config: the reward model's section of the config.
+        engine: the cache's shape; `max_model_len` must be set.
+    """
+
+    def __init__(self, config: RewardConfig, engine: EngineConfig) -> None:
+        self.engine = load_engine("reward", config, engine)
+
+    def score(self, cohort: ScoreCohort) -> Scores:
+        """The reward of every row of the cohort."""
+        return self.engine.score(cohort)
+
+    def ping(self) -> str:
+        """Answers once the model is loaded."""
+        return "reward"

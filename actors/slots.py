@@ -1,0 +1,48 @@
+"""Slots of the model caches, handed out first come, first served."""
+
+import asyncio
+import time
+from collections import deque
+
+
+class SlotPool:
+    """Hands out whole sets of slots, so that a row with several lanes never waits while holding some of them.
+
+    Invariant: a row that came first is served first, so that a row with many lanes is not starved.
+    """
+
+    def __init__(self, num_slots: int) -> None:
+        self.num_slots = num_slots
+        self.free = list(range(num_slots - 1, -1, -1))
+        self.waiters: deque[tuple[int, asyncio.Future[list[int]]]] = deque()
+        self.slot_seconds = 0.0
+        self.capacity_seconds = 0.0
+        self._accounted_until_s = time.monotonic()
+
+    async def acquire(self, count: int) -> list[int]:
+        """Wait for `count` slots at once."""
+        answer: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
+        self._account()
+        self.waiters.append((count, answer))
+        self._serve()
+        return await answer
+
+    def release(self, slots: list[int]) -> None:
+        """Give slots back; the next rows in line get them at once."""
+        self._account()
+        self.free += slots
+        self._serve()
+
+    def _serve(self) -> None:
+        while self.waiters and (self.waiters[0][1].done() or self.waiters[0][0] <= len(self.free)):
+            count, answer = self.waiters.popleft()
+            if not answer.done():
+                answer.set_result([self.free.pop() for _ in range(count)])
+
+    def _account(self) -> None:
+        """Integrate occupancy while the input has not run dry: only then could an empty slot have been filled."""
+        now_s = time.monotonic()
+        if self.waiters:
+            self.slot_seconds += (now_s - self._accounted_until_s) * (self.num_slots - len(self.free))
+            self.capacity_seconds += (now_s - self._accounted_until_s) * self.num_slots
+        self._accounted_until_s = now_s

@@ -1,0 +1,113 @@
+"""The main job: a Parquet of prompts in, a Parquet of aligned responses out.
+
+Config, input and output are checked before Ray or a model library is imported, so a mistake shows at once.
+Exit codes: 0 all rows done, 1 the run failed, 2 config or input must be mended, 3 more error rows than
+`max_error_rows`; 130 or 143 when interrupted (start the same command again to go on).
+"""
+
+import argparse
+import signal
+import sys
+import traceback
+from types import FrameType
+
+from pydantic_core import PydanticUndefined
+
+from pipeline.config import field_paths
+from pipeline.config_loading import load_config
+from pipeline.errors import StarsError
+from pipeline.input_plan import plan_input
+from pipeline.input_schema import check_columns
+from pipeline.run_directory import RunDirectory
+
+TOO_MANY_ERROR_ROWS = 3
+
+
+class Interrupted(BaseException):
+    """A signal asked the job to end; not an Exception, so that nothing on the way takes it for a fault."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(signal_number)
+        self.signal_number = signal_number
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    try:
+        config = load_config(options.config, options.overrides)
+        plan = plan_input(config.input, config.dataset.rows_per_shard, config.max_rows)
+        columns = check_columns(plan.schema, config)
+        run = RunDirectory.open(config, plan)
+    except StarsError as error:
+        return _fail(error)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    try:
+        from actors.run import run_align  # here, because it imports Ray and transformers
+
+        metrics = run_align(config, plan, columns, run)
+    except Interrupted as interruption:
+        name = signal.Signals(interruption.signal_number).name
+        print(f"interrupted by {name}; finished shards are kept, the same command goes on", file=sys.stderr)
+        return 128 + interruption.signal_number
+    except Exception as error:
+        run.write_error_log(traceback.format_exc())
+        return _fail(error, where=f" (details: {run.error_log})")
+    num_error_rows, limit = metrics.aligned.totals.num_error_rows, config.max_error_rows
+    if limit is not None and num_error_rows > limit:
+        print(f"error: {num_error_rows} error rows, more than max_error_rows = {limit}", file=sys.stderr)
+        return TOO_MANY_ERROR_ROWS
+    return 0
+
+
+def _fail(error: BaseException, where: str = "") -> int:
+    """Print the one line that matters; inside a task's error it is the StarsError that the task raised."""
+    cause = _stars_error(error)
+    if cause is None:
+        print(f"error: {type(error).__name__}: {_last_line(error)}{where}", file=sys.stderr)
+        return 1
+    print(f"error: {cause}{where}", file=sys.stderr)
+    return cause.exit_code
+
+
+def _stars_error(error: BaseException | None) -> StarsError | None:
+    while error is not None:
+        if isinstance(error, StarsError):
+            return error
+        error = getattr(error, "cause", None) or error.__cause__ or error.__context__
+    return None
+
+
+def _last_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else ""
+
+
+def _interrupt(signal_number: int, frame: FrameType | None) -> None:
+    raise Interrupted(signal_number)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m jobs.align",
+        description="Align a Parquet of prompts at decoding time.",
+        epilog="keys, with their defaults:\n" + "\n".join(_described_fields()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", metavar="FILE", help="YAML file; see jobs/configs")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="set a key of the config, after the file")
+    return parser
+
+
+def _described_fields() -> list[str]:
+    lines = []
+    for name, field in field_paths().items():
+        if field.description is None:
+            continue
+        default = "required" if field.default is PydanticUndefined else f"default {field.default!r}"
+        lines.append(f"  {name:34s} {field.description} [{default}]".replace("%", "%%"))
+    return lines
+
+
+if __name__ == "__main__":
+    sys.exit(main())

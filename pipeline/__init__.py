@@ -1,0 +1,1 @@
+"""What alignment is: records, config, draws, acceptance, strategies, and the dataset graph."""

@@ -1,0 +1,189 @@
+"""The one config tree: frozen pydantic models that forbid unknown keys, filled from YAML and dotted overrides.
+
+Nothing here imports Ray, torch or transformers, so a wrong key, type or path fails before anything heavy loads.
+Every field's description gives its unit and the reason for its default; `jobs.align --help` prints them.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+
+class GenerationConfig(Section):
+    """How the policy draws tokens. A row's own `sampling_params` override these, field by field."""
+
+    max_new_tokens: int = Field(128, ge=1, description="most tokens in one response, the end token included")
+    temperature: float = Field(1.0, ge=0.0, description="softmax temperature; 0 is greedy")
+    top_p: float = Field(1.0, gt=0.0, le=1.0, description="keep the most likely tokens up to this mass; 1 keeps all")
+    top_k: int = Field(0, ge=0, description="keep this many most likely tokens; 0 keeps all")
+
+
+class StarsConfig(Section):
+    """STARS, arXiv 2511.03827; the knobs keep the paper's names."""
+
+    name: Literal["stars"] = "stars"
+    segment_size: int = Field(16, ge=1, description="tokens in one segment (B)")
+    max_attempts: int = Field(20, ge=1, description="proposals of a segment before the best one is kept (M)")
+    alpha: Fraction = Field(0.5, description="where the threshold line starts: 0 at the prompt's reward, 1 at r*")
+    beta: float = Field(0.7, ge=0.0, description="softness of the rule, in reward units; 0 accepts exactly at or above")
+    reward_threshold: float = Field(description="r*, the reward a whole response should reach, in reward units")
+
+
+class VanillaConfig(Section):
+    """Plain sampling: one response, nothing rejected. Its reward is measured once, at the end."""
+
+    name: Literal["vanilla"] = "vanilla"
+    segment_size: int = Field(16, ge=1, description="tokens per model call; changes no draw within a segment")
+
+
+class BestOfNConfig(Section):
+    """Best-of-N: N whole responses, the one of highest reward is kept."""
+
+    name: Literal["best_of_n"] = "best_of_n"
+    n: int = Field(8, ge=1, description="responses drawn per prompt")
+    segment_size: int = Field(16, ge=1, description="tokens per model call; changes no draw within a segment")
+
+
+StrategyConfig = Annotated[StarsConfig | VanillaConfig | BestOfNConfig, Field(discriminator="name")]
+
+
+class ModelConfig(Section):
+    """One model, its precision and its share of a GPU."""
+
+    backend: Literal["transformers", "fake"] = Field(
+        "transformers", description="transformers runs a real model; fake is deterministic, of a fixed cost, no torch"
+    )
+    model: str = Field("", description="a folder, or a Hugging Face name")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field("bfloat16", description="weights and cache")
+    num_gpus: float | None = Field(
+        None, ge=0.0, description="GPUs for this actor; null: one each with two GPUs, half each with one, none without"
+    )
+    num_threads: int = Field(1, ge=1, description="CPU threads; at 1 a response never depends on its cohort's width")
+    fake_call_ms: float = Field(0.0, ge=0.0, description="backend fake: fixed milliseconds per call")
+    fake_row_ms: float = Field(0.0, ge=0.0, description="backend fake: milliseconds per row of a call")
+
+    @model_validator(mode="after")
+    def _model_exists(self) -> "ModelConfig":
+        if self.backend == "transformers":
+            _check_model_path(self.model)
+        return self
+
+
+class RewardConfig(ModelConfig):
+    """The reward model: a sequence classifier with one label that shares the policy's tokenizer."""
+
+    close_turn: Literal["never", "finished", "always"] = Field(
+        "finished",
+        description="when the assistant turn is closed before scoring: reward models are trained on closed turns, "
+        "but closing a fragment tells the model that the answer ends there",
+    )
+
+
+class EngineConfig(Section):
+    """The slot cache, the same shape for both models."""
+
+    slots: int = Field(64, ge=1, description="prompts (lanes) in flight at once, each with its own cache")
+    max_model_len: int | None = Field(
+        None, ge=2, description="most tokens of prompt + response; null: the smaller of the two models' own limits"
+    )
+    prefill_chunk: int = Field(512, ge=1, description="most tokens of one row in one forward; longer ones go in chunks")
+
+
+class CoordinatorConfig(Section):
+    cohorts_in_flight: int = Field(2, ge=1, description="1 is serial; 2 keep both models busy")
+    max_cohort_size: int | None = Field(None, ge=1, description="most rows of one model call; null: no limit but slots")
+    call_timeout_s: float = Field(600.0, gt=0.0, description="a model that gives no answer for so long fails the run")
+
+
+class DatasetConfig(Section):
+    rows_per_shard: int = Field(16, ge=1, description="rows that travel, finish and are committed together")
+    read_rows: int = Field(4096, ge=1, description="rows read by one task; a multiple of rows_per_shard works best")
+    rows_per_file: int = Field(100_000, ge=1, description="rows of one output part file")
+
+
+class AlignConfig(Section):
+    """Everything `jobs.align` needs. `input` and `output` usually come from the command line."""
+
+    input: str = Field(description="Parquet file, directory or glob; any filesystem pyarrow knows")
+    output: str = Field(description="run directory: part-*.parquet, and _run/ beside them")
+    id_column: str = Field("id", description="a row's id; the default may be absent: then file and row position")
+    prompt_column: str = Field("prompt", description="text column; one of it and messages_column must exist")
+    messages_column: str = Field("messages", description="list of {role, content}; wins where both are filled")
+    sampling_params_column: str = Field("sampling_params", description="optional struct of generation knobs and seed")
+    prompt_as: Literal["user_message", "raw"] = Field(
+        "user_message", description="a text prompt is one user turn of the chat template, or goes in as it is"
+    )
+    seed: int = Field(0, ge=0, lt=2**63, description="run seed of every draw")
+    max_rows: int | None = Field(None, ge=1, description="stop after so many input rows; null: all")
+    max_error_rows: int | None = Field(
+        None, ge=0, description="more error rows than this exit 3; null: any number is fine"
+    )
+    baseline_rows: int = Field(
+        0, ge=0, description="first rows decoded plainly too, to show the mean reward against vanilla"
+    )
+    judge: Literal["embedded"] | None = Field(None, description="a judge of text for the summary's win-rate")
+    policy: ModelConfig
+    reward: RewardConfig
+    generation: GenerationConfig = GenerationConfig()
+    strategy: StrategyConfig
+    engine: EngineConfig = EngineConfig()
+    coordinator: CoordinatorConfig = CoordinatorConfig()
+    dataset: DatasetConfig = DatasetConfig()
+
+    @field_validator("input", "output")
+    @classmethod
+    def _not_empty(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("must not be empty")
+        return value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "AlignConfig":
+        if isinstance(self.strategy, BestOfNConfig) and self.strategy.n > self.engine.slots:
+            raise ValueError(
+                f"strategy.n = {self.strategy.n} needs as many engine.slots; there are {self.engine.slots}"
+            )
+        limit = self.engine.max_model_len
+        if limit is not None and self.generation.max_new_tokens >= limit:
+            raise ValueError(
+                f"generation.max_new_tokens = {self.generation.max_new_tokens} leaves no room for a prompt "
+                f"in engine.max_model_len = {limit}"
+            )
+        if (self.policy.backend == "fake") != (self.reward.backend == "fake"):
+            raise ValueError("policy.backend and reward.backend must both be fake, or neither")
+        return self
+
+
+def _check_model_path(model: str) -> None:
+    """A model is an existing folder with a config.json, or a Hugging Face name (at most one slash)."""
+    if not model:
+        raise ValueError("model must be a folder or a Hugging Face name")
+    path = Path(model).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ValueError(f"model folder {model!r} holds no config.json")
+    elif model.startswith((".", "/", "~")) or model.count("/") > 1 or path.exists():
+        raise ValueError(f"model folder {model!r} does not exist")
+
+
+def field_paths(section: type[BaseModel] = AlignConfig, prefix: str = "") -> dict[str, Any]:
+    """Every dotted field path of the tree with its pydantic FieldInfo; a union contributes all its members."""
+    paths: dict[str, Any] = {}
+    for name, info in section.model_fields.items():
+        paths[prefix + name] = info
+        for member in _sections_of(info.annotation):
+            paths |= field_paths(member, f"{prefix}{name}.")
+    return paths
+
+
+def _sections_of(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [s for member in getattr(annotation, "__args__", ()) for s in _sections_of(member)]

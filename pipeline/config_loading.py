@@ -1,0 +1,99 @@
+"""From a YAML file and dotted overrides to a validated AlignConfig, or to one clear ConfigError line.
+
+Error lines name the dotted field and, for an unknown key, the nearest valid name.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from pipeline.config import AlignConfig, field_paths
+from pipeline.errors import ConfigError
+
+STRATEGY_TAGS = ("stars", "vanilla", "best_of_n")
+
+
+def load_config(path: str | None, overrides: list[str]) -> AlignConfig:
+    """Read `path` (YAML), apply `key.path=value` overrides in order, validate.
+
+    Raises:
+        ConfigError: the file, a key, a type or a value is wrong; the message names the field.
+    """
+    tree = _read_yaml(path) if path else {}
+    for override in overrides:
+        _apply(tree, override)
+    try:
+        return AlignConfig.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_describe(problem) for problem in error.errors())) from None
+
+
+def _read_yaml(path: str) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"config file {path!r} does not exist{_nearest_file(path)}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config file {path!r} cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"config file {path!r} is not YAML: {' '.join(str(error).split())}") from None
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"config file {path!r} must hold a mapping, not a {type(tree).__name__}")
+    return tree
+
+
+def _nearest_file(path: str) -> str:
+    siblings = [str(p) for p in Path(path).parent.glob("*.yaml")] if Path(path).parent.is_dir() else []
+    near = difflib.get_close_matches(path, siblings, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    """Set one `a.b=value`; the value is YAML. `strategy=NAME` or `strategy.name=NAME` starts that section anew."""
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise ConfigError(f"override {override!r} must look like key=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"{key}: {text!r} is not a YAML value") from None
+    if key == "strategy" and isinstance(value, str):
+        key = "strategy.name"
+    *parents, last = key.split(".")
+    node = tree
+    for parent in parents:
+        node = node.setdefault(parent, {})
+        if not isinstance(node, dict):
+            raise ConfigError(f"{key}: {parent!r} is not a section")
+    if key == "strategy.name" and node.get("name") != value:
+        node.clear()
+    node[last] = value
+
+
+def _describe(problem: Any) -> str:
+    """One line for one pydantic error: the dotted field, what is wrong, what was given."""
+    location = [str(part) for part in problem["loc"]]
+    field = ".".join(part for i, part in enumerate(location) if not (i == 1 and part in STRATEGY_TAGS))
+    if problem["type"] == "extra_forbidden":
+        return f"{field}: unknown key{_nearest_field(field)}"
+    if problem["type"] == "missing":
+        return f"{field}: required, but not given"
+    message = problem["msg"].removeprefix("Value error, ")
+    given = problem["input"]
+    shown = f" (given: {given!r})" if isinstance(given, (str, int, float, bool, type(None))) else ""
+    return f"{field}: {message}{shown}" if field else message
+
+
+def _nearest_field(field: str) -> str:
+    known = list(field_paths())
+    section = field.rpartition(".")[0]
+    siblings = [name for name in known if name.rpartition(".")[0] == section]
+    near = difflib.get_close_matches(field, siblings, n=1, cutoff=0.5) or difflib.get_close_matches(field, known, n=1)
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    return f"; valid keys here: {', '.join(name.rpartition('.')[2] for name in siblings)}" if siblings else ""

@@ -1,0 +1,1 @@
+"""The embedded default: a small text world with its prompts, gold judge and shipped models."""

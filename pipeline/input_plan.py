@@ -1,0 +1,193 @@
+"""The input as a plan: which files, how many rows, one schema. Only footers are read here.
+
+Invariants: files are sorted by path and rows keep their order in the file, so a row's index in the whole input is
+fixed by the input alone. Shard i is the rows [i * rows_per_shard, (i + 1) * rows_per_shard) and may cross files.
+"""
+
+import difflib
+import fnmatch
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+from pipeline.errors import InputError
+from pipeline.storage import Location, locate
+
+MAX_GROUPS_PER_SPAN = 256  # a span of many tiny files or row groups still starts to yield soon
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """One Parquet file: `first_row` is its place in the whole input, `relative_path` names it in default ids."""
+
+    path: str
+    relative_path: str
+    num_bytes: int
+    first_row: int
+    group_rows: tuple[int, ...]
+
+    @property
+    def num_rows(self) -> int:
+        return sum(self.group_rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Consecutive input rows that travel, finish and are committed together."""
+
+    number: int
+    first_row: int
+    num_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Consecutive input rows [first_row, end_row) read by one task; starts on a shard's first row."""
+
+    first_row: int
+    end_row: int
+
+
+@dataclass(frozen=True, slots=True)
+class InputPlan:
+    """`num_rows` may be less than the files hold (`max_rows`); `schema` is the files' schema, unified."""
+
+    filesystem: fs.FileSystem
+    files: tuple[InputFile, ...]
+    schema: pa.Schema
+    num_rows: int
+    rows_per_shard: int
+
+    @property
+    def num_shards(self) -> int:
+        return -(-self.num_rows // self.rows_per_shard)
+
+    def shard(self, number: int) -> Shard:
+        first_row = number * self.rows_per_shard
+        return Shard(number, first_row, min(self.rows_per_shard, self.num_rows - first_row))
+
+    def head(self, num_rows: int) -> "InputPlan":
+        """The plan of the first `num_rows` rows only."""
+        return replace(self, num_rows=min(self.num_rows, num_rows))
+
+    def spans(self, read_rows: int) -> Iterator[Span]:
+        """Cut the input where row groups end, rounded down to a shard, so that little is decoded twice."""
+        first_row = row = num_groups = 0
+        for group_rows in (n for file in self.files for n in file.group_rows):
+            row, num_groups = min(row + group_rows, self.num_rows), num_groups + 1
+            end_row = row - row % self.rows_per_shard
+            if end_row > first_row and (end_row - first_row >= read_rows or num_groups >= MAX_GROUPS_PER_SPAN):
+                yield Span(first_row, end_row)
+                first_row, num_groups = end_row, 0
+        if first_row < self.num_rows:
+            yield Span(first_row, self.num_rows)
+
+
+def plan_input(text: str, rows_per_shard: int, max_rows: int | None) -> InputPlan:
+    """Find the Parquet files `text` names (a file, a directory, a glob) and read their footers.
+
+    Raises:
+        InputError: nothing there, a file that is not Parquet, schemas that do not fit together.
+    """
+    try:
+        filesystem, found = _find_files(text)
+        with ThreadPoolExecutor(max_workers=16) as pool:
+            footers = list(pool.map(lambda info: _read_footer(filesystem, info[0]), found))
+    except (OSError, ValueError) as error:
+        raise InputError(f"input {text!r} cannot be read: {error}") from None
+    files, first_row = [], 0
+    for (info, relative_path), (_, group_rows) in zip(found, footers, strict=True):
+        files.append(InputFile(info.path, relative_path, info.size, first_row, group_rows))
+        first_row += files[-1].num_rows
+    schema = _unify([(file.relative_path, footer[0]) for file, footer in zip(files, footers, strict=True)])
+    num_rows = first_row if max_rows is None else min(first_row, max_rows)
+    return InputPlan(filesystem, tuple(files), schema, num_rows, rows_per_shard)
+
+
+def _find_files(text: str) -> tuple[fs.FileSystem, list[tuple[fs.FileInfo, str]]]:
+    """Every file with its path relative to what the user named, sorted; hidden names (`_…`, `.…`) are skipped."""
+    root = locate(text)
+    pattern = None
+    if any(c in root.path for c in "*?[") and not root.exists():
+        pattern = root.path
+        while any(c in root.path for c in "*?["):
+            root = root.parent
+    if root.is_directory():
+        infos = [info for info in root.children(recursive=True) if info.type == fs.FileType.File]
+        named = [(info, info.path[len(root.path.rstrip("/")) + 1 :]) for info in infos]
+        found = [(info, relative) for info, relative in named if _is_wanted(info.path, relative, pattern)]
+    else:
+        info = root.filesystem.get_file_info(root.path)
+        found = [(info, root.name)] if info.type == fs.FileType.File else []
+    if not found:
+        raise InputError(f"input {text!r} {_what_is_missing(root, pattern)}")
+    return root.filesystem, sorted(found, key=lambda pair: pair[1])
+
+
+def _is_wanted(path: str, relative: str, pattern: str | None) -> bool:
+    if any(part.startswith(("_", ".")) for part in relative.split("/")):
+        return False
+    if pattern is None:
+        return relative.endswith((".parquet", ".pq"))
+    return path.count("/") == pattern.count("/") and fnmatch.fnmatchcase(path, pattern)
+
+
+def _what_is_missing(root: Location, pattern: str | None) -> str:
+    if pattern is not None:
+        return "matches no file"
+    if root.is_directory():
+        return "holds no *.parquet file"
+    near = difflib.get_close_matches(root.name, root.parent.names() if root.parent.is_directory() else [], n=1)
+    return "does not exist" + (f"; did you mean {str(root.parent / near[0])!r}?" if near else "")
+
+
+def _read_footer(filesystem: fs.FileSystem, info: fs.FileInfo) -> tuple[pa.Schema, tuple[int, ...]]:
+    if info.size == 0:
+        raise InputError(f"input file {info.path!r} is empty, not Parquet")
+    try:
+        with pq.ParquetFile(info.path, filesystem=filesystem) as file:
+            metadata = file.metadata
+            groups = tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
+            return file.schema_arrow, groups
+    except pa.ArrowException as error:
+        raise InputError(f"input file {info.path!r} is not a readable Parquet file: {_one_line(error)}") from None
+    except OSError as error:
+        raise InputError(f"input file {info.path!r} cannot be read: {_one_line(error)}") from None
+
+
+def _unify(schemas: list[tuple[str, pa.Schema]]) -> pa.Schema:
+    """One schema for all files: missing columns become null, types widen where no value can change."""
+    unified: pa.Schema | None = None
+    for name, schema in schemas:
+        twice = next((n for n in schema.names if schema.names.count(n) > 1), None)
+        if twice is not None:
+            raise InputError(f"input file {name!r} has two columns named {twice!r}; rename one")
+        if unified is None or schema.equals(unified):
+            unified = unified or schema
+            continue
+        for field in schema:
+            if field.name in unified.names and not _fits(unified.field(field.name), field):
+                raise InputError(
+                    f"input file {name!r}: column {field.name!r} is {field.type}, "
+                    f"but {unified.field(field.name).type} in the files before it"
+                )
+        unified = pa.unify_schemas([unified, schema], promote_options="permissive")
+    assert unified is not None
+    return unified
+
+
+def _fits(before: pa.Field, field: pa.Field) -> bool:
+    try:
+        merged = pa.unify_schemas([pa.schema([before]), pa.schema([field])], promote_options="permissive").field(0).type
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return False
+    types = (before.type, field.type)
+    return not (pa.types.is_floating(merged) and any(pa.types.is_integer(t) for t in types))  # 2**53 + 1 would change
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

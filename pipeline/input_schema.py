@@ -1,0 +1,118 @@
+"""Which input columns mean something to us, checked against the files' schema before anything heavy loads."""
+
+import difflib
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from pipeline.config import AlignConfig
+from pipeline.errors import InputError
+from pipeline.output import result_fields
+
+DEFAULT_ID_COLUMN = AlignConfig.model_fields["id_column"].default
+
+
+@dataclass(frozen=True, slots=True)
+class InputColumns:
+    """Column names; None where the input has no such column. `adds_id`: the id column is ours, file and position."""
+
+    id: str
+    adds_id: bool
+    prompt: str | None
+    messages: str | None
+    sampling_params: str | None
+
+
+def check_columns(schema: pa.Schema, config: AlignConfig) -> InputColumns:
+    """Find the prompt, id and option columns and refuse what cannot work.
+
+    Raises:
+        InputError: a column is missing, of a type that cannot hold what it should, or clashes with an output column.
+    """
+    prompt = _optional(schema, config.prompt_column)
+    messages = _optional(schema, config.messages_column)
+    if prompt is None and messages is None:
+        near = _nearest(config.prompt_column, schema) or _nearest(config.messages_column, schema)
+        hint = f"; did you mean {near!r}?" if near else ""
+        raise InputError(
+            f"prompt_column: the input has neither a column {config.prompt_column!r} nor {config.messages_column!r}"
+            f"{hint} Columns: {', '.join(map(repr, schema.names)) or 'none'}"
+        )
+    for key in ("prompt_column", "messages_column", "sampling_params_column"):
+        _required_unless_default(schema, config, key)
+    columns = InputColumns(
+        id=config.id_column,
+        adds_id=_adds_id(schema, config),
+        prompt=prompt,
+        messages=messages,
+        sampling_params=_optional(schema, config.sampling_params_column),
+    )
+    _check_types(schema, columns)
+    taken = [field.name for field in result_fields(config.strategy.name) if field.name in schema.names]
+    if taken:
+        raise InputError(f"input column {taken[0]!r} has the name of an output column; rename it in the input")
+    return columns
+
+
+def input_schema(schema: pa.Schema, columns: InputColumns) -> pa.Schema:
+    """The columns as they travel: the files' own, and an id column where they have none."""
+    return schema.append(pa.field(columns.id, pa.string())) if columns.adds_id else schema
+
+
+def is_text(data_type: pa.DataType) -> bool:
+    if pa.types.is_dictionary(data_type):
+        data_type = data_type.value_type
+    types = pa.types
+    return types.is_string(data_type) or types.is_large_string(data_type) or types.is_string_view(data_type)
+
+
+def _optional(schema: pa.Schema, name: str) -> str | None:
+    return name if name in schema.names else None
+
+
+def _required_unless_default(schema: pa.Schema, config: AlignConfig, key: str) -> None:
+    name = getattr(config, key)
+    if name not in schema.names and name != AlignConfig.model_fields[key].default:
+        _refuse_missing(schema, key, name)
+
+
+def _adds_id(schema: pa.Schema, config: AlignConfig) -> bool:
+    if config.id_column in schema.names:
+        return False
+    if config.id_column != DEFAULT_ID_COLUMN:
+        _refuse_missing(schema, "id_column", config.id_column)
+    return True
+
+
+def _refuse_missing(schema: pa.Schema, key: str, name: str) -> None:
+    near = _nearest(name, schema)
+    hint = f"did you mean {near!r}?" if near else f"columns: {', '.join(map(repr, schema.names)) or 'none'}"
+    raise InputError(f"{key}: the input has no column {name!r}; {hint}")
+
+
+def _nearest(name: str, schema: pa.Schema) -> str | None:
+    return next(iter(difflib.get_close_matches(name, schema.names, n=1, cutoff=0.5)), None)
+
+
+def _check_types(schema: pa.Schema, columns: InputColumns) -> None:
+    checks = (
+        (columns.prompt, is_text, "text"),
+        (columns.messages, _is_list, "a list of {role, content}"),
+        (columns.sampling_params, pa.types.is_struct, "a struct"),
+        (None if columns.adds_id else columns.id, _is_id, "text or numbers"),
+    )
+    for name, is_right, wanted in checks:
+        if name is None:
+            continue
+        data_type = schema.field(name).type
+        if not (pa.types.is_null(data_type) or is_right(data_type)):
+            raise InputError(f"input column {name!r} is {data_type}; it must be {wanted}")
+
+
+def _is_list(data_type: pa.DataType) -> bool:
+    types = pa.types
+    return types.is_list(data_type) or types.is_large_list(data_type) or types.is_fixed_size_list(data_type)
+
+
+def _is_id(data_type: pa.DataType) -> bool:
+    return is_text(data_type) or pa.types.is_integer(data_type) or pa.types.is_floating(data_type)

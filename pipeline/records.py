@@ -1,0 +1,185 @@
+"""The carriers between components. One word has one meaning throughout the project.
+
+prompt      what the response answers, rendered and tokenised once
+response    the tokens chosen so far, without the prompt
+segment     a short continuation of the response, `segment_size` tokens unless it finished earlier
+candidate   a proposed segment (or, in best-of-n, a whole response) that is not chosen yet
+lane        one stream of proposals of a row; best-of-n holds n of them, STARS holds one
+"""
+
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+TokenArray = npt.NDArray[np.int32]
+FinishReason = Literal["stop", "length", "error"]
+AcceptedBy = Literal["rule", "fallback"]
+
+
+@dataclass(frozen=True, slots=True)
+class DrawKey:
+    """Names one proposal of one row; with the row's own key it determines every random draw (contract 3)."""
+
+    segment: int
+    attempt: int
+    lane: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How tokens are drawn: temperature 0 is greedy, `top_k` 0 and `top_p` 1 leave the distribution whole."""
+
+    max_new_tokens: int
+    temperature: float
+    top_p: float
+    top_k: int
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One candidate continuation. `tokens` is int32 [T]; when `finished` its last token is an end token."""
+
+    tokens: TokenArray
+    finished: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentRecord:
+    """What became of one segment of a response: the evidence a reader needs to check the algorithm."""
+
+    num_tokens: int
+    reward: float
+    threshold: float
+    acceptance_probability: float
+    num_attempts: int
+    accepted_by: AcceptedBy
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """The outcome of a strategy for one row. `tokens` is int32 [T] and includes the end token when there is one.
+
+    `candidates` holds the (tokens, reward) of every whole response a best-of strategy chose among.
+    """
+
+    tokens: TokenArray
+    finished: bool
+    reward: float
+    segments: tuple[SegmentRecord, ...] = ()
+    candidates: tuple[tuple[TokenArray, float], ...] = ()
+
+
+class Propose(Protocol):
+    """Draws one candidate continuation of the response so far: at most `num_tokens`, fewer at an end token."""
+
+    def __call__(self, response_tokens: TokenArray, num_tokens: int, key: DrawKey) -> Awaitable[Segment]: ...
+
+
+class Score(Protocol):
+    """Reward of prompt + response so far. `lane` names the lane whose cached prefix fits best."""
+
+    def __call__(self, response_tokens: TokenArray, finished: bool, lane: int = 0) -> Awaitable[float]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class PromptRow:
+    """One input row after the checks of `pipeline.rows`.
+
+    Exactly one of `prompt`, `messages` and `error` is set. `row_index` is the row's place in the whole input;
+    `sampling_overrides` holds the row's own `sampling_params`, already checked; `seed` is the run seed unless the
+    row brings its own.
+    """
+
+    row_index: int
+    row_id: str | None
+    prompt: str | None = None
+    messages: tuple[dict[str, str], ...] | None = None
+    sampling_overrides: dict[str, Any] = field(default_factory=dict)
+    error_type: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RowResult:
+    """One output row's new columns (contract 4). Every field is null-like when `error_type` is set."""
+
+    strategy: str
+    seed: int
+    finish_reason: FinishReason
+    response: str | None = None
+    reward: float | None = None
+    num_prompt_tokens: int = 0
+    num_response_tokens: int = 0
+    num_policy_tokens: int = 0
+    num_reward_tokens: int = 0
+    num_policy_calls: int = 0
+    num_reward_calls: int = 0
+    segments: tuple[SegmentRecord, ...] = ()
+    responses: tuple[str, ...] | None = None
+    rewards: tuple[float, ...] | None = None
+    error_type: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProposeCohort:
+    """What the policy gets in one call: R rows, each with its slot, its whole token prefix and its draw key.
+
+    `prefix_tokens` concatenates the R prefixes (prompt + response so far), `prefix_lengths_R` cuts them.
+    Everything is numpy, because numpy crosses Ray at half the cost of torch tensors.
+    """
+
+    slots_R: npt.NDArray[np.int32]
+    prefix_tokens: TokenArray
+    prefix_lengths_R: npt.NDArray[np.int32]
+    num_tokens_R: npt.NDArray[np.int32]
+    row_keys_R: npt.NDArray[np.int64]
+    draw_keys_R3: npt.NDArray[np.int64]
+    temperature_R: npt.NDArray[np.float32]
+    top_p_R: npt.NDArray[np.float32]
+    top_k_R: npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreCohort:
+    """What the reward model gets in one call: R rows, each with its slot and its whole token prefix."""
+
+    slots_R: npt.NDArray[np.int32]
+    prefix_tokens: TokenArray
+    prefix_lengths_R: npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class CallStats:
+    """What one model call cost. `pushed_tokens_R` counts tokens fed through the model, row by row; the two
+    instants are `time.time()` on the model's machine."""
+
+    pushed_tokens_R: npt.NDArray[np.int32]
+    started_s: float
+    ended_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Proposals:
+    """The policy's answer: int32 [R, T] tokens, right-padded; the first `lengths_R` of each row count."""
+
+    tokens_RT: npt.NDArray[np.int32]
+    lengths_R: npt.NDArray[np.int32]
+    finished_R: npt.NDArray[np.bool_]
+    stats: CallStats
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """The reward model's answer: one float64 per row."""
+
+    rewards_R: npt.NDArray[np.float64]
+    stats: CallStats
+
+
+def split_prefixes(tokens: TokenArray, lengths_R: npt.NDArray[np.int32]) -> list[TokenArray]:
+    """Cut concatenated prefixes back into one array per row."""
+    return np.split(tokens, np.cumsum(lengths_R)[:-1])

@@ -1,0 +1,166 @@
+"""The run directory: what a run left there, and whether this run may go on with it.
+
+    out/part-00000.parquet …      the output, once it is gathered
+    out/_run/config.yaml          the resolved config
+    out/_run/manifest.json        fingerprint, versions, seed, status, times
+    out/_run/metrics.json         written when the run is finished
+    out/_run/error.log            the traceback of the last start that failed
+    out/_run/shards/              committed shards; deleted once gathered
+    out/_run/baseline/            the same, for the rows decoded plainly
+
+Invariant: `gathered` in the manifest names a stage only after all its part files are in place.
+"""
+
+import platform
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from pipeline.config import AlignConfig
+from pipeline.errors import OutputError
+from pipeline.fingerprint import differences, fingerprint
+from pipeline.input_plan import InputPlan
+from pipeline.shards import part_files
+from pipeline.storage import TEMPORARY_PREFIX, Location, locate
+
+PACKAGES = ("stars-align", "ray", "torch", "transformers", "pyarrow", "numpy")
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    fingerprint: dict[str, Any]
+    versions: dict[str, str]
+    seed: int
+    started: str
+    status: str = "running"
+    finished: str | None = None
+    gathered: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One pass over the input: the aligned one, or the baseline; where its shards and its part files are."""
+
+    name: str
+    shards: Location
+    parts: Location
+
+
+class RunDirectory:
+    """One run's files. `manifest` is always what is on disk."""
+
+    def __init__(self, root: Location, manifest: Manifest) -> None:
+        self.root = root
+        self.manifest = manifest
+
+    @property
+    def run(self) -> Location:
+        return self.root / "_run"
+
+    @property
+    def metrics_file(self) -> Location:
+        return self.run / "metrics.json"
+
+    @property
+    def is_finished(self) -> bool:
+        return self.manifest.status == "finished"
+
+    @property
+    def aligned(self) -> Stage:
+        return Stage("aligned", self.run / "shards", self.root)
+
+    @property
+    def baseline(self) -> Stage:
+        return Stage("baseline", self.run / "baseline" / "shards", self.run / "baseline")
+
+    @property
+    def error_log(self) -> Location:
+        return self.run / "error.log"
+
+    def write_error_log(self, text: str) -> None:
+        """Keep the whole story of a failed run where its one line points to."""
+        self.error_log.write_text(text)
+
+    def mark_gathered(self, stage: Stage) -> None:
+        """Record that the stage's output is whole, then let go of its shards."""
+        if stage.name not in self.manifest.gathered:
+            self._save(replace(self.manifest, gathered=(*self.manifest.gathered, stage.name)))
+        stage.shards.delete_directory()
+
+    def mark_finished(self) -> None:
+        self._save(replace(self.manifest, status="finished", finished=_now()))
+
+    def _save(self, manifest: Manifest) -> None:
+        (self.run / "manifest.json").write_text(TypeAdapter(Manifest).dump_json(manifest, indent=2).decode() + "\n")
+        self.manifest = manifest
+
+    @classmethod
+    def open(cls, config: AlignConfig, plan: InputPlan) -> "RunDirectory":
+        """The run directory of `config.output`, new or left by a run of the same fingerprint.
+
+        Raises:
+            OutputError: it cannot be written, or belongs to another run.
+        """
+        try:
+            root = locate(config.output)
+            if root.exists() and not root.is_directory():
+                raise OutputError(f"output {config.output!r} is a file, not a directory")
+            print_now = fingerprint(config, plan)
+            run = cls(root, _read_manifest(root) or _new_manifest(config, print_now))
+            _refuse_another_run(config.output, run, print_now)
+            if not run.is_finished:
+                run._prepare(config)
+            return run
+        except (OSError, ValueError) as error:
+            raise OutputError(f"output {config.output!r} cannot be written: {' '.join(str(error).split())}") from None
+
+    def _prepare(self, config: AlignConfig) -> None:
+        self.run.create_directory()
+        for folder in (self.root, self.run):
+            for name in folder.names():
+                if name.startswith(TEMPORARY_PREFIX):
+                    folder.filesystem.delete_file((folder / name).path)
+        self._save(self.manifest)
+        text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        (self.run / "config.yaml").write_text(text)
+
+
+def _new_manifest(config: AlignConfig, print_now: dict[str, Any]) -> Manifest:
+    return Manifest(print_now, _versions(), config.seed, _now())
+
+
+def _read_manifest(root: Location) -> Manifest | None:
+    location = root / "_run" / "manifest.json"
+    if not location.exists():
+        if part_files(root):
+            raise OutputError(f"output {str(root)!r} holds part files of something else; choose another directory")
+        return None
+    try:
+        return TypeAdapter(Manifest).validate_json(location.read_text())
+    except ValidationError:
+        raise OutputError(f"{str(location)!r} is not a manifest of this program; choose another output") from None
+
+
+def _refuse_another_run(output: str, run: RunDirectory, print_now: dict[str, Any]) -> None:
+    changed = differences(run.manifest.fingerprint, print_now)
+    if changed:
+        shown = "; ".join(changed[:8]) + ("; …" if len(changed) > 8 else "")
+        raise OutputError(f"output {output!r} belongs to another run; choose another directory. Changed: {shown}")
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,91 @@
+"""Where files are: a path on any filesystem pyarrow knows, and the one way a file comes into being.
+
+Invariant: a file is written under a temporary name (`.tmp-…`, which no reader of ours looks at) and then renamed, so
+under its final name it is whole or it is not there.
+"""
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from pyarrow import fs
+
+TEMPORARY_PREFIX = ".tmp-"
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A path on a filesystem; pickles, so tasks on other machines can use it."""
+
+    filesystem: fs.FileSystem
+    path: str
+
+    def __truediv__(self, name: str) -> "Location":
+        return Location(self.filesystem, f"{self.path.rstrip('/')}/{name}")
+
+    def __str__(self) -> str:
+        kind = self.filesystem.type_name
+        return self.path if kind == "local" else f"{kind}://{self.path}"
+
+    @property
+    def name(self) -> str:
+        return self.path.rstrip("/").rpartition("/")[2]
+
+    @property
+    def parent(self) -> "Location":
+        return Location(self.filesystem, self.path.rstrip("/").rpartition("/")[0] or "/")
+
+    def exists(self) -> bool:
+        return self.filesystem.get_file_info(self.path).type != fs.FileType.NotFound
+
+    def is_directory(self) -> bool:
+        return self.filesystem.get_file_info(self.path).type == fs.FileType.Directory
+
+    def create_directory(self) -> None:
+        self.filesystem.create_dir(self.path, recursive=True)
+
+    def delete_directory(self) -> None:
+        if self.exists():
+            self.filesystem.delete_dir(self.path)
+
+    def children(self, recursive: bool = False) -> list[fs.FileInfo]:
+        """What the directory holds; nothing when it is not there."""
+        return self.filesystem.get_file_info(fs.FileSelector(self.path, allow_not_found=True, recursive=recursive))
+
+    def names(self) -> list[str]:
+        return [info.base_name for info in self.children()]
+
+    def read_text(self) -> str:
+        with self.filesystem.open_input_stream(self.path) as stream:
+            return stream.read().decode("utf-8")
+
+    def write_text(self, text: str) -> None:
+        with self.written_whole() as stream:
+            stream.write(text.encode("utf-8"))
+
+    @contextmanager
+    def written_whole(self) -> Iterator[Any]:
+        """An output stream; the file appears under its name when the block ends without an error."""
+        temporary = self.parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
+        try:
+            with self.filesystem.open_output_stream(temporary.path) as stream:
+                yield stream
+        except BaseException:
+            if temporary.exists():
+                self.filesystem.delete_file(temporary.path)
+            raise
+        self.filesystem.move(temporary.path, self.path)
+
+
+def locate(text: str) -> Location:
+    """The location a user named: a local path, relative or not, or a URI such as `s3://bucket/folder`.
+
+    Raises:
+        ValueError, OSError: pyarrow knows no filesystem for this URI.
+    """
+    if "://" in text:
+        return Location(*fs.FileSystem.from_uri(text))
+    return Location(fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(text)))

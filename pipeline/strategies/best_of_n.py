@@ -1,0 +1,18 @@
+"""Best-of-N: n whole responses drawn independently, the one of highest reward kept (ties: the earliest)."""
+
+from pipeline.acceptance import best_candidate
+from pipeline.records import Propose, Response, Score, TokenArray
+from pipeline.strategies.task import Task, all_of
+from pipeline.strategies.vanilla import sample_response
+
+
+async def best_of_n(task: Task, propose: Propose, score: Score) -> Response:
+    """Lane i draws response i; the lanes share the prompt's cache."""
+
+    async def lane_response(lane: int) -> tuple[tuple[TokenArray, bool], float]:
+        response, finished = await sample_response(task, propose, lane)
+        return (response, finished), await score(response, finished, lane)
+
+    candidates = await all_of(lane_response(lane) for lane in range(task.knobs.n))
+    (tokens, finished), reward = best_candidate(candidates)
+    return Response(tokens, finished, reward, candidates=tuple((c[0], r) for c, r in candidates))

@@ -1,0 +1,48 @@
+"""STARS: segment-level rejection sampling against a rising reward threshold (arXiv 2511.03827).
+
+until y ends or has n tokens:
+    up to M times:  c ~ π(· | x, y), B tokens;  R = r(x, y + c);  accept with probability a(R, τ)
+    none accepted:  c = the attempt of highest R
+    y = y + c
+"""
+
+import numpy as np
+
+from pipeline.acceptance import ThresholdLine, acceptance_probability, best_candidate
+from pipeline.records import DrawKey, Propose, Response, Score, Segment, SegmentRecord, TokenArray
+from pipeline.strategies.task import NO_TOKENS, Task
+
+
+async def stars(task: Task, propose: Propose, score: Score) -> Response:
+    """One response, segment by segment."""
+    knobs, n = task.knobs, task.sampling.max_new_tokens
+    prompt_reward = await score(NO_TOKENS, False) if knobs.alpha < 1 else knobs.reward_threshold
+    line = ThresholdLine(prompt_reward, knobs.reward_threshold, knobs.alpha, n)
+    response, finished, records = NO_TOKENS, False, []
+    while not finished and len(response) < n:
+        kept, record = await next_segment(task, response, line, len(records), propose, score)
+        response, finished = np.concatenate([response, kept.tokens]), kept.finished
+        records.append(record)
+    return Response(response, finished, records[-1].reward, tuple(records))
+
+
+async def next_segment(
+    task: Task, response: TokenArray, line: ThresholdLine, index: int, propose: Propose, score: Score
+) -> tuple[Segment, SegmentRecord]:
+    """The segment that continues `response`, with the record of how it was chosen."""
+    num_tokens = min(task.knobs.segment_size, task.sampling.max_new_tokens - len(response))
+    rejected: list[tuple[Segment, float]] = []
+    for attempt in range(task.knobs.max_attempts):
+        key = DrawKey(index, attempt)
+        candidate = await propose(response, num_tokens, key)
+        reward = await score(np.concatenate([response, candidate.tokens]), candidate.finished)
+        threshold = line.at(len(response) + len(candidate.tokens))
+        probability = acceptance_probability(reward, threshold, task.knobs.beta)
+        if task.uniform(key) < probability:
+            record = SegmentRecord(len(candidate.tokens), reward, threshold, probability, attempt + 1, "rule")
+            return candidate, record
+        rejected.append((candidate, reward))
+    candidate, reward = best_candidate(rejected)
+    threshold = line.at(len(response) + len(candidate.tokens))
+    probability = acceptance_probability(reward, threshold, task.knobs.beta)
+    return candidate, SegmentRecord(len(candidate.tokens), reward, threshold, probability, len(rejected), "fallback")
