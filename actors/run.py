@@ -27,6 +27,7 @@ from actors.summary import show_summary
 from pipeline.compare import compare_outputs
 from pipeline.config import AlignConfig, VanillaConfig
 from pipeline.dataset import AlignerSpec, find_duplicates_remotely, run_graph
+from pipeline.errors import StarsError
 from pipeline.input_plan import InputPlan
 from pipeline.input_schema import InputColumns, input_schema
 from pipeline.metrics import RunMetrics, StageMetrics, measure_stage
@@ -59,7 +60,10 @@ def run_align(config: AlignConfig, plan: InputPlan, columns: InputColumns, run: 
         console.print(f"{run.root} is finished: nothing to do.", soft_wrap=True)
         metrics = RunMetrics.load(run.metrics_file)
     else:
-        metrics = _finish(with_max_model_len(config), plan, columns, run, console)
+        try:
+            metrics = _finish(with_max_model_len(config), plan, columns, run, console)
+        except Exception as error:
+            raise _stars_error(error) or error from error
     show_summary(console, config, run, metrics)
     return metrics
 
@@ -112,6 +116,13 @@ def _align(work: Work, models: Models, duplicates: Any, console: Console) -> Coo
             work.config, work.plan, work.columns, committed, AlignerSpec(AlignShards, arguments), work.stage.shards
         )
     return usage()
+
+
+def _stars_error(error: BaseException | None) -> StarsError | None:
+    """The StarsError that a task raised, inside the errors that Ray and Ray Data wrapped around it."""
+    while error is not None and not isinstance(error, StarsError):
+        error = getattr(error, "cause", None) or error.__cause__ or error.__context__
+    return error
 
 
 @contextmanager

@@ -60,25 +60,16 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _fail(error: BaseException, where: str = "") -> int:
-    """Print the one line that matters; inside a task's error it is the StarsError that the task raised."""
-    cause = _stars_error(error)
-    if cause is None:
-        print(f"error: {type(error).__name__}: {_last_line(error)}{where}", file=sys.stderr)
-        return 1
-    print(f"error: {cause}{where}", file=sys.stderr)
-    return cause.exit_code
+def _fail(error: Exception, where: str = "") -> int:
+    """Print the one line that matters."""
+    if isinstance(error, StarsError):
+        print(f"error: {error}{where}", file=sys.stderr)
+        return error.exit_code
+    print(f"error: {type(error).__name__}: {_last_line(error)}{where}", file=sys.stderr)
+    return 1
 
 
-def _stars_error(error: BaseException | None) -> StarsError | None:
-    while error is not None:
-        if isinstance(error, StarsError):
-            return error
-        error = getattr(error, "cause", None) or error.__cause__ or error.__context__
-    return None
-
-
-def _last_line(error: BaseException) -> str:
+def _last_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else ""
 

@@ -1,0 +1,127 @@
+"""The whole job on fake models: rows in, rows out, the same whatever carries them, and never done twice."""
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from actors.run import run_align
+from pipeline.errors import InputError
+from pipeline.input_plan import plan_input
+from pipeline.input_schema import check_columns
+from pipeline.metrics import RunMetrics
+from pipeline.run_directory import RunDirectory
+from pipeline.shards import write_shard
+from tests.configs import fake_config
+
+pytestmark = pytest.mark.ray
+DATASET = {"rows_per_shard": 4, "read_rows": 8, "rows_per_file": 15}
+OURS = ["response", "reward", "segments", "finish_reason", "error_type"]
+
+
+@pytest.fixture
+def prompts(tmp_path):
+    """27 rows in two files: 22 good ones, five bad in different ways."""
+    texts = [f"Tell me about {i}" for i in range(27)]
+    texts[3], texts[9], texts[14] = None, "  ", "long " * 2000
+    ids = [f"r{i}" for i in range(27)]
+    ids[20], ids[25] = ids[1], None
+    table = pa.table({"id": ids, "prompt": texts, "kind": pa.array(["a", "b", "c"] * 9).dictionary_encode()})
+    (tmp_path / "in").mkdir()
+    pq.write_table(table.slice(0, 10), tmp_path / "in/a.parquet")
+    pq.write_table(table.slice(10), tmp_path / "in/b.parquet")
+    return str(tmp_path / "in")
+
+
+def run(prompts, output, **sections):
+    config = fake_config(input=prompts, output=str(output), **({"dataset": DATASET} | sections))
+    plan = plan_input(config.input, config.dataset.rows_per_shard, config.max_rows)
+    return run_align(config, plan, check_columns(plan.schema, config), RunDirectory.open(config, plan))
+
+
+def read(output):
+    files = sorted(output.glob("part-*.parquet"))
+    return pa.concat_tables(pq.read_table(file) for file in files)
+
+
+def test_every_row_leaves_once_in_order_with_its_response_or_its_error(ray_cluster, prompts, tmp_path, capsys):
+    metrics = run(prompts, tmp_path / "out", baseline_rows=10, judge="embedded")
+    output, given = read(tmp_path / "out"), pq.read_table(prompts)
+    assert output.select(given.schema.names).equals(given.cast(output.select(given.schema.names).schema))
+    faults = {3: "null_prompt", 9: "empty_prompt", 14: "prompt_too_long", 20: "duplicate_id", 25: "null_id"}
+    assert output["error_type"].to_pylist() == [faults.get(i) for i in range(27)]
+    assert output["response"].is_null().to_pylist() == [i in faults for i in range(27)]
+    assert [pq.read_metadata(f).num_rows for f in sorted((tmp_path / "out").glob("*.parquet"))] == [15, 12]
+    assert len(pd.read_parquet(tmp_path / "out")) == 27
+    assert not (tmp_path / "out/_run/shards").exists()
+    assert metrics.aligned.totals.num_error_rows == 5 and metrics.aligned.totals.num_rows == 27
+    assert metrics.aligned.totals.num_attempts == pc.sum(output["num_policy_calls"]).as_py()
+    assert metrics.aligned.policy.num_rows == metrics.aligned.totals.num_attempts
+    assert metrics.aligned.policy.num_tokens == metrics.aligned.totals.num_policy_tokens
+    assert metrics.baseline is not None and metrics.baseline.totals.num_rows == 10
+    assert metrics.comparison is not None and metrics.comparison.num_prompts == 8
+    shown = capsys.readouterr().out
+    for words in ("aligned: 27/27 prompts", "by vanilla, on the same 8 prompts", "5 error rows", "read_parquet"):
+        assert words in shown
+    assert max(len(line) for line in shown.splitlines() if "│" in line or "┃" in line) <= 80
+
+
+def test_other_shards_cohorts_and_slots_give_the_same_rows(ray_cluster, prompts, tmp_path):
+    run(prompts, tmp_path / "a")
+    other = {"rows_per_shard": 7, "read_rows": 1000, "rows_per_file": 1000}
+    run(
+        prompts,
+        tmp_path / "b",
+        dataset=other,
+        engine={"slots": 3},
+        coordinator={"cohorts_in_flight": 1, "max_cohort_size": 2},
+    )
+    assert read(tmp_path / "a").select(OURS).equals(read(tmp_path / "b").select(OURS))
+
+
+def test_committed_shards_are_kept_and_a_finished_run_calls_no_model(ray_cluster, prompts, tmp_path, capsys):
+    run(prompts, tmp_path / "whole")
+    whole = read(tmp_path / "whole")
+    config = fake_config(input=prompts, output=str(tmp_path / "out"), dataset=DATASET)
+    plan = plan_input(prompts, 4, None)
+    left = RunDirectory.open(config, plan)
+    left.aligned.shards.create_directory()
+    for number in (0, 3, 6):
+        shard = plan.shard(number)
+        rows = whole.slice(shard.first_row, shard.num_rows)
+        mark = rows.schema.get_field_index("error")
+        kept = rows.set_column(mark, "error", pa.array(["kept"] * rows.num_rows))
+        write_shard(left.aligned.shards, shard, kept)
+    (tmp_path / "out/_run/shards/.tmp-half").write_bytes(b"PAR1")
+    metrics = run(prompts, tmp_path / "out")
+    output = read(tmp_path / "out")
+    kept_rows = [i for i in range(27) if i // 4 in (0, 3, 6)]
+    assert [i for i, error in enumerate(output["error"].to_pylist()) if error == "kept"] == kept_rows
+    assert output.select(OURS).equals(whole.select(OURS))
+    assert metrics.aligned.num_rows_this_start == 27 - len(kept_rows)
+    capsys.readouterr()
+    again = run(prompts, tmp_path / "out")
+    assert again == metrics == RunMetrics.load(RunDirectory.open(config, plan).metrics_file)
+    assert "nothing to do" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("num_rows", [0, 1])
+def test_no_row_and_one_row(ray_cluster, tmp_path, num_rows):
+    pq.write_table(pa.table({"prompt": pa.array(["hi"] * num_rows, pa.string())}), tmp_path / "in.parquet")
+    metrics = run(str(tmp_path / "in.parquet"), tmp_path / "out", baseline_rows=num_rows)
+    output = read(tmp_path / "out")
+    assert output.num_rows == num_rows == metrics.aligned.totals.num_rows
+    assert output["id"].to_pylist() == ["in.parquet:0"] * num_rows
+    assert output.schema.field("response").type == pa.string()
+
+
+def test_a_file_that_breaks_while_it_is_read_fails_the_run_by_name(ray_cluster, tmp_path):
+    path = tmp_path / "in.parquet"
+    pq.write_table(pa.table({"id": range(1000), "prompt": [f"text {i}" for i in range(1000)]}), path)
+    damaged = bytearray(path.read_bytes())
+    damaged[4:2000] = bytes(1996)
+    path.write_bytes(damaged)
+    with pytest.raises(InputError, match=r"in\.parquet.*cannot be read"):
+        run(str(path), tmp_path / "out")
+    assert not list((tmp_path / "out").rglob("part-*"))

@@ -1,0 +1,78 @@
+"""The command line without a cluster: mistakes exit 2 with one line, before Ray or torch is imported."""
+
+import subprocess
+import sys
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.input_plan import plan_input
+from pipeline.run_directory import RunDirectory
+from tests.configs import fake_config
+
+YAML = """
+policy: {backend: fake}
+reward: {backend: fake}
+strategy: {name: stars, reward_threshold: 0.5}
+"""
+GUARD = """
+import runpy, sys
+sys.argv = ["jobs.align", *sys.argv[1:]]
+try:
+    runpy.run_module("jobs.align", run_name="__main__")
+finally:
+    heavy = {"ray", "torch", "transformers"} & set(sys.modules)
+    print(f"imported: {sorted(heavy)}")
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "job.yaml").write_text(YAML)
+    pq.write_table(pa.table({"id": ["a"], "prompt": ["hi"]}), tmp_path / "prompts.parquet")
+    pq.write_table(pa.table({"id": ["a"], "question": ["hi"]}), tmp_path / "no_prompt.parquet")
+    (tmp_path / "junk.parquet").write_bytes(b"PAR1 not really PAR1")
+    (tmp_path / "a_file").write_bytes(b"")
+    return tmp_path
+
+
+def start(*arguments):
+    command = [sys.executable, "-c", GUARD, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["input=prompts.parquet", "strategy.betta=1"], "strategy.betta: unknown key; did you mean 'strategy.beta'?"),
+        (["input=prompts.parquet", "strategy.alpha=2"], "strategy.alpha"),
+        (["input=no_prompt.parquet"], "neither a column 'prompt' nor 'messages'"),
+        (["input=junk.parquet"], "not a readable Parquet file"),
+        (["input=promts.parquet"], "prompts.parquet'?"),
+        (["input=prompts.parquet", "output=a_file"], "a_file' is a file"),
+        (["input=prompts.parquet", "id_column=ids"], "id_column: the input has no column 'ids'; did you mean 'id'?"),
+        (["input=prompts.parquet", "output=/proc/none/out"], "cannot be written"),
+    ],
+)
+def test_a_mistake_exits_2_with_one_line_before_anything_loads(folder, overrides, words):
+    inside = [o if "/proc" in o or "put=" not in o else o.replace("put=", f"put={folder}/") for o in overrides]
+    ended = start("--config", folder / "job.yaml", f"output={folder}/out", *inside)
+    assert ended.returncode == 2
+    assert words in ended.stderr and ended.stderr.startswith("error: ") and ended.stderr.count("\n") == 1
+    assert "imported: []" in ended.stdout
+    assert not (folder / "out").exists()
+
+
+def test_help_shows_every_key_and_imports_nothing_heavy():
+    ended = start("--help")
+    assert ended.returncode == 0 and "imported: []" in ended.stdout
+    for words in ("strategy.reward_threshold", "engine.slots", "[default 16]", "[required]", "max_error_rows"):
+        assert words in ended.stdout
+
+
+def test_an_output_of_another_run_is_refused_by_difference(folder):
+    config = fake_config(input=str(folder / "prompts.parquet"), output=str(folder / "out"))
+    RunDirectory.open(config, plan_input(config.input, config.dataset.rows_per_shard, None))
+    ended = start("--config", folder / "job.yaml", f"input={config.input}", f"output={config.output}", "seed=9")
+    assert ended.returncode == 2 and "seed was 0, now 9" in ended.stderr and "imported: []" in ended.stdout
