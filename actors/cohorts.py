@@ -30,6 +30,7 @@ from pipeline.records import (
 )
 
 MAX_CALLS = 2  # per model: one computing, one in the mailbox
+MIN_COHORT_FILL = 0.5  # a call costs nearly the same for few rows as for many, so a smaller cohort waits for company
 
 
 @dataclass(slots=True)
@@ -69,13 +70,10 @@ class CohortQueue:
     Args:
         role: "policy" or "reward".
         call: sends a cohort of requests to the model, answers them, returns what it cost.
-        patience: the share of a full cohort that an idle model waits for while others are under way: a decode step
-            costs nearly the same for few rows as for many, a scoring call does not.
     """
 
     role: str
     call: Callable[[list[Any]], Awaitable[CallStats]]
-    patience: float
     waiting: deque[Any] = field(default_factory=deque)
     num_calls: int = 0
     num_rows_under_way: int = 0
@@ -84,8 +82,7 @@ class CohortQueue:
         """The next cohort, or nothing if it is better to wait."""
         if not self.waiting or self.num_calls >= MAX_CALLS:
             return []
-        patience = self.patience if self.num_calls == 0 else 0.5
-        if is_anything_under_way and len(self.waiting) < patience * target:
+        if is_anything_under_way and len(self.waiting) < MIN_COHORT_FILL * target:
             return []
         return [self.waiting.popleft() for _ in range(min(target, len(self.waiting)))]
 

@@ -66,8 +66,8 @@ class SegmentCoordinator:
         self.strategy = STRATEGIES[config.strategy.name]
         self.renderer = renderer or make_renderer(config)
         self.slots = SlotPool(config.engine.slots)
-        self.propose_queue = CohortQueue("policy", self._propose_call, patience=0.5)
-        self.score_queue = CohortQueue("reward", self._score_call, patience=0.0)
+        self.propose_queue = CohortQueue("policy", self._propose_call)
+        self.score_queue = CohortQueue("reward", self._score_call)
         self.scheduler = CohortScheduler(config.coordinator, [self.score_queue, self.propose_queue], self._add_call)
         self._usage = CoordinatorUsage()
 

@@ -21,6 +21,7 @@ from rich.console import Console
 
 from actors.align_shards import AlignShards
 from actors.engines.loading import with_max_model_len
+from actors.interrupts import raise_on_signals
 from actors.placement import Models, start_models, start_monitor, stop_models
 from actors.progress import shown_progress
 from actors.summary import show_summary
@@ -130,10 +131,8 @@ def _loaded_models(config: AlignConfig, console: Console) -> Iterator[Models]:
     names = " and ".join(dict.fromkeys(model.model or model.backend for model in (config.policy, config.reward)))
     console.print(f"loading {names} …", highlight=False, soft_wrap=True)
     models = start_models(config)
-    try:
-        yield models
-    finally:
-        stop_models(models)
+    yield models
+    stop_models(models)  # not after a fault: calls still in flight would be sent again and again; they die with us
 
 
 @contextmanager
@@ -146,6 +145,7 @@ def _cluster() -> Iterator[None]:
         ray.init(logging_level="warning")
     else:
         _start_own_cluster()
+    raise_on_signals()
     try:
         yield
     finally:

@@ -6,13 +6,12 @@ Exit codes: 0 all rows done, 1 the run failed, 2 config or input must be mended,
 """
 
 import argparse
-import signal
 import sys
 import traceback
-from types import FrameType
 
 from pydantic_core import PydanticUndefined
 
+from actors.interrupts import Interrupted, raise_on_signals
 from pipeline.config import field_paths
 from pipeline.config_loading import load_config
 from pipeline.errors import StarsError
@@ -21,14 +20,6 @@ from pipeline.input_schema import check_columns
 from pipeline.run_directory import RunDirectory
 
 TOO_MANY_ERROR_ROWS = 3
-
-
-class Interrupted(BaseException):
-    """A signal asked the job to end; not an Exception, so that nothing on the way takes it for a fault."""
-
-    def __init__(self, signal_number: int) -> None:
-        super().__init__(signal_number)
-        self.signal_number = signal_number
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -40,16 +31,14 @@ def main(arguments: list[str] | None = None) -> int:
         run = RunDirectory.open(config, plan)
     except StarsError as error:
         return _fail(error)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+    raise_on_signals()
     try:
         from actors.run import run_align  # here, because it imports Ray and transformers
 
         metrics = run_align(config, plan, columns, run)
     except Interrupted as interruption:
-        name = signal.Signals(interruption.signal_number).name
-        print(f"interrupted by {name}; finished shards are kept, the same command goes on", file=sys.stderr)
-        return 128 + interruption.signal_number
+        print(f"{interruption}; finished shards are kept, the same command goes on", file=sys.stderr)
+        return interruption.exit_code
     except Exception as error:
         run.write_error_log(traceback.format_exc())
         return _fail(error, where=f" (details: {run.error_log})")
@@ -72,10 +61,6 @@ def _fail(error: Exception, where: str = "") -> int:
 def _last_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else ""
-
-
-def _interrupt(signal_number: int, frame: FrameType | None) -> None:
-    raise Interrupted(signal_number)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -23,7 +23,7 @@ from pipeline.embedded.judge import gold_score
 from pipeline.embedded.prompts import sample_conversation
 from pipeline.embedded.responses import sample_slipping_response
 
-NUM_PROMPTS = 8_000
+NUM_PROMPTS = 7_680
 PROMPTS_PER_BATCH = 16
 BATCHES_PER_POOL = 10
 RESPONSES_PER_PROMPT = 4

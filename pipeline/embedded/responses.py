@@ -12,7 +12,7 @@ START_GOOD = 0.55
 STAY_GOOD = 0.70
 STAY_BAD = 0.62
 MISPLACED_STEP_FRACTION = 0.15
-SLIP_FRACTION = 0.15
+SLIP_FRACTION = 0.3
 
 _BAD_TASK_WEIGHTS = {
     Kind.WRONG: 0.30,
@@ -43,38 +43,41 @@ def sample_helpful_response(scenario: Scenario, rng: random.Random) -> str:
 
 
 def sample_slipping_response(scenario: Scenario, rng: random.Random) -> str:
-    """Draw a response with a small model's slips in it: a sentence of a neighbouring scenario, or mixed with one of its
-    sentences, or said twice. A reward model that never saw such slips takes them for the real thing.
+    """Draw a response with a small model's slips in it: a sentence gives way to the like of it for a neighbouring
+    scenario (another object, constraint ...), runs into that one midway, or is said before already. A reward model
+    that never saw such slips takes them for the real thing.
     """
     sentences = split_sentences(sample_response(scenario, rng))
-    others = split_sentences(sample_response(_neighbour(scenario, rng), rng))
-    for index, other in enumerate(others[: len(sentences)]):
+    kinds = {text: kind for kind, group in scenario.sentences().items() for text in group}
+    neighbour = _neighbour(scenario, rng).sentences()
+    for index, sentence in enumerate(sentences):
         if rng.random() < SLIP_FRACTION:
-            kept, taken = sentences[index].split(), other.split()
-            cut = rng.randint(1, len(kept))
-            mixed = " ".join([*kept[:cut], *taken[cut:]])
-            repeated = rng.choice(sentences[: index + 1])
-            sentences[index] = rng.choices((other, mixed, repeated), (0.6, 0.2, 0.2))[0]
+            foreign = rng.choice(neighbour[kinds[sentence]])
+            cut = rng.randint(1, len(sentence.split()))
+            mixed = " ".join([*sentence.split()[:cut], *foreign.split()[cut:]])
+            repeated = rng.choice([text for text in sentences[: index + 1] if text in kinds])
+            sentences[index] = rng.choices((foreign, mixed, repeated), (0.7, 0.15, 0.15))[0]
     return " ".join(sentences)
 
 
 def _neighbour(scenario: Scenario, rng: random.Random) -> Scenario:
-    """A training scenario of the same sort in which one field, or all of them, were drawn again."""
+    """A training scenario of the same sort, all new or with some fields drawn again."""
     while True:
         drawn = sample_scenario(rng, "train")
+        if type(drawn) is not type(scenario):
+            continue
         if isinstance(scenario, TaskScenario) and isinstance(drawn, TaskScenario):
+            domain = scenario.domain
             fields = {
-                "task": rng.choice(scenario.domain.tasks),
-                "object_name": rng.choice(scenario.domain.objects),
+                "task": rng.choice(domain.tasks),
+                "object_name": rng.choice(domain.objects),
                 "constraint": drawn.constraint,
                 "relative": drawn.relative,
             }
-        elif not isinstance(scenario, TaskScenario) and not isinstance(drawn, TaskScenario):
-            fields = {"request": drawn.request, "relative": drawn.relative}
         else:
-            continue
-        name = rng.choice(("all", *fields))
-        neighbour = drawn if name == "all" else replace(scenario, **{name: fields[name]})
+            fields = {"request": drawn.request, "relative": drawn.relative}
+        changed = {name: value for name, value in fields.items() if rng.random() < 0.5}
+        neighbour = drawn if rng.random() < 0.2 else replace(scenario, **changed)
         if neighbour.combination not in heldout_combinations():
             return neighbour
 
