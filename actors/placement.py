@@ -17,7 +17,10 @@ from actors.monitor import Monitor
 from actors.policy import PolicyActor
 from actors.reward import RewardActor
 from pipeline.config import AlignConfig, ModelConfig
+from pipeline.duplicates import find_duplicates
 from pipeline.errors import ConfigError, ModelError
+from pipeline.input_plan import InputPlan
+from pipeline.input_schema import InputColumns
 
 CONTROL = "control"  # the concurrency group in which `ping` answers while a model computes
 LOAD_REPORT_S = 30.0
@@ -56,6 +59,11 @@ def start_models(config: AlignConfig) -> Models:
 
 def start_monitor() -> Any:
     return ray.remote(num_cpus=0)(Monitor).remote()
+
+
+def start_duplicate_search(plan: InputPlan, columns: InputColumns) -> Any:
+    """A reference to `find_duplicates`' answer; a task's, because the driver's memory must not grow with the rows."""
+    return ray.remote(num_cpus=1)(find_duplicates).remote(plan, columns)
 
 
 def stop_models(models: Models) -> None:
@@ -122,7 +130,7 @@ def _start(actor_class: type, name: str, num_gpus: float, model: ModelConfig, co
 
 def ping(handle: Any) -> Any:
     """A reference that resolves once the model is loaded, also while it computes."""
-    return handle.ping.options(concurrency_group=CONTROL).remote()
+    return handle.ping.options(concurrency_group=CONTROL, max_task_retries=0).remote()
 
 
 def _wait_until_loaded(loading: dict[str, tuple[Any, ModelConfig]]) -> None:

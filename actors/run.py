@@ -17,17 +17,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray.exceptions import RayTaskError
 from rich.console import Console
 
 from actors.align_shards import AlignShards
 from actors.engines.loading import with_max_model_len
 from actors.interrupts import raise_on_signals
-from actors.placement import Models, start_models, start_monitor, stop_models
+from actors.placement import Models, start_duplicate_search, start_models, start_monitor, stop_models
 from actors.progress import shown_progress
 from actors.summary import show_summary
 from pipeline.compare import compare_outputs
 from pipeline.config import AlignConfig, VanillaConfig
-from pipeline.dataset import AlignerSpec, find_duplicates_remotely, run_graph
+from pipeline.dataset import AlignerSpec, run_graph
 from pipeline.errors import StarsError
 from pipeline.input_plan import InputPlan
 from pipeline.input_schema import InputColumns, input_schema
@@ -78,7 +79,7 @@ def _finish(
         plain = config.model_copy(update={"strategy": VanillaConfig(segment_size=config.strategy.segment_size)})
         works.append(Work(plain, plan.head(config.baseline_rows), columns, run.baseline))
     with _cluster(), _loaded_models(config, console) as models:
-        duplicates = find_duplicates_remotely(plan, columns)
+        duplicates = start_duplicate_search(plan, columns)
         stages = [_run_stage(work, models, duplicates, run, console) for work in works]
     baseline = stages[1] if len(stages) > 1 else None
     comparison = compare_outputs(config, run.aligned.parts, run.baseline.parts) if baseline else None
@@ -121,9 +122,12 @@ def _align(work: Work, models: Models, duplicates: Any, console: Console) -> Coo
 
 def _stars_error(error: BaseException | None) -> StarsError | None:
     """The StarsError that a task raised, inside the errors that Ray and Ray Data wrapped around it."""
-    while error is not None and not isinstance(error, StarsError):
+    while error is not None:
+        if isinstance(error, StarsError) and not isinstance(error, RayTaskError):
+            error.args = (str(error).partition("\n")[0],)  # our messages are one line; Ray Data adds its advice
+            return error
         error = getattr(error, "cause", None) or error.__cause__ or error.__context__
-    return error
+    return None
 
 
 @contextmanager
@@ -155,6 +159,16 @@ def _cluster() -> Iterator[None]:
 def _start_own_cluster() -> None:
     """A cluster as long as this process. What workers print goes to Ray's session folder, not between our lines."""
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)  # tells every time that tokens are on
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # the first error ends the run and is told
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else a known false alarm per actor pool (ray#53727)
-    num_cpus = max(MIN_CPUS, len(os.sched_getaffinity(0)))
-    ray.init("local", num_cpus=num_cpus, include_dashboard=False, log_to_driver=False, logging_level="warning")
+    ray.init(
+        "local",
+        num_cpus=max(MIN_CPUS, _usable_cpus()),
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="warning",
+    )
+
+
+def _usable_cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -53,7 +53,7 @@ def _lines(metrics: RunMetrics) -> list[tuple[str, str]]:
     if totals.error_rows_by_type:
         lines.append(("error rows", ", ".join(f"{n:,} {kind}" for kind, n in totals.error_rows_by_type.items())))
     if stage.mean_reward is not None:
-        lines.append(("mean reward", _reward_line(stage.mean_reward, metrics.comparison)))
+        lines.append(("mean reward", _reward_line(stage.mean_reward, totals.num_good_rows, metrics.comparison)))
     if metrics.comparison is not None and metrics.comparison.win_rate is not None:
         lines.append(("win-rate", _win_line(metrics.comparison)))
     if stage.acceptance_rate is not None:
@@ -67,12 +67,13 @@ def _lines(metrics: RunMetrics) -> list[tuple[str, str]]:
     return lines
 
 
-def _reward_line(mean_reward: float, comparison: Comparison | None) -> str:
+def _reward_line(mean_reward: float, num_rows: int, comparison: Comparison | None) -> str:
     if comparison is None or not comparison.num_prompts:
         return f"{mean_reward:.3f}"
+    others = "" if comparison.num_prompts == num_rows else f"; {mean_reward:.3f} on all {num_rows:,}"
     return (
         f"{comparison.mean_reward:.3f} against {comparison.baseline_mean_reward:.3f} by vanilla, "
-        f"on the same {comparison.num_prompts:,} prompts (all: {mean_reward:.3f})"
+        f"on the same {comparison.num_prompts:,} prompts{others}"
     )
 
 

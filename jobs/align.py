@@ -14,7 +14,7 @@ from pydantic_core import PydanticUndefined
 from actors.interrupts import Interrupted, raise_on_signals
 from pipeline.config import field_paths
 from pipeline.config_loading import load_config
-from pipeline.errors import StarsError
+from pipeline.errors import ConfigError, InputError, StarsError
 from pipeline.input_plan import plan_input
 from pipeline.input_schema import check_columns
 from pipeline.run_directory import RunDirectory
@@ -39,9 +39,10 @@ def main(arguments: list[str] | None = None) -> int:
     except Interrupted as interruption:
         print(f"{interruption}; finished shards are kept, the same command goes on", file=sys.stderr)
         return interruption.exit_code
+    except (ConfigError, InputError) as error:
+        return _fail(error)
     except Exception as error:
-        run.write_error_log(traceback.format_exc())
-        return _fail(error, where=f" (details: {run.error_log})")
+        return _fail(error, where=f" (details: {_keep_traceback(run)})")
     num_error_rows, limit = metrics.aligned.totals.num_error_rows, config.max_error_rows
     if limit is not None and num_error_rows > limit:
         print(f"error: {num_error_rows} error rows, more than max_error_rows = {limit}", file=sys.stderr)
@@ -56,6 +57,16 @@ def _fail(error: Exception, where: str = "") -> int:
         return error.exit_code
     print(f"error: {type(error).__name__}: {_last_line(error)}{where}", file=sys.stderr)
     return 1
+
+
+def _keep_traceback(run: RunDirectory) -> str:
+    """Write the traceback beside the run and say where; a disk that is full gets it on stderr instead."""
+    try:
+        run.write_error_log(traceback.format_exc())
+    except OSError:
+        traceback.print_exc()
+        return "above"
+    return str(run.error_log)
 
 
 def _last_line(error: Exception) -> str:

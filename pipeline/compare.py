@@ -64,7 +64,7 @@ def compare_outputs(config: AlignConfig, aligned: Location, baseline: Location) 
 
 def read_pairs(config: AlignConfig, aligned: Location, baseline: Location) -> Iterator[Pair]:
     """The rows that have both responses, in input order, streamed."""
-    for ours, plain in zip(_responses(config, aligned), _responses(config, baseline), strict=False):
+    for ours, plain in zip(_responses(aligned, config), _responses(baseline, None), strict=False):
         if ours is not None and plain is not None:
             yield Pair(ours.prompt, ours.response, ours.reward, plain.response, plain.reward)
 
@@ -76,27 +76,33 @@ def last_user_text(prompt: str | None, messages: list[dict[str, str]] | None) ->
 
 def read_responses(config: AlignConfig, parts: Location) -> Iterator[Answer]:
     """The good rows of one output, in input order, streamed."""
-    return (answer for answer in _responses(config, parts) if answer is not None)
+    return (answer for answer in _responses(parts, config) if answer is not None)
 
 
-def _responses(config: AlignConfig, parts: Location) -> Iterator[Answer | None]:
-    """One entry per row; error rows are None and their prompts, which may not even be text, are not looked at."""
+def _responses(parts: Location, config: AlignConfig | None) -> Iterator[Answer | None]:
+    """One entry per row; error rows are None and their prompts, which may not even be text, are not looked at.
+    Without a config the prompts are left out."""
+    wanted = () if config is None else (config.prompt_column, config.messages_column)
     for location in part_files(parts):
         with pq.ParquetFile(location.path, filesystem=location.filesystem) as file:
-            names = [n for n in (config.prompt_column, config.messages_column) if n in file.schema_arrow.names]
+            names = [name for name in wanted if name in file.schema_arrow.names]
             for batch in file.iter_batches(columns=[*names, "response", "reward"]):
                 for row in range(batch.num_rows):
-                    response = batch.column("response")[row].as_py()
-                    yield None if response is None else _answer(config, batch, row, response)
+                    yield _answer(batch, row, wanted)
 
 
-def _answer(config: AlignConfig, batch: pa.RecordBatch, row: int, response: str) -> Answer:
+def _answer(batch: pa.RecordBatch, row: int, prompt_columns: tuple[str, ...]) -> Answer | None:
     def cell(name: str) -> Any:
         return batch.column(name)[row].as_py() if name in batch.schema.names else None
 
-    messages = cell(config.messages_column)
-    prompt = last_user_text(None if messages else cell(config.prompt_column), messages)
-    return Answer(prompt, response, cell("reward"))
+    response = cell("response")
+    if response is None:
+        return None
+    if not prompt_columns:
+        return Answer("", response, cell("reward"))
+    prompt_column, messages_column = prompt_columns
+    messages = cell(messages_column)
+    return Answer(last_user_text(None if messages else cell(prompt_column), messages), response, cell("reward"))
 
 
 def _load_judge(name: str | None) -> Judge | None:

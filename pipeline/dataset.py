@@ -19,7 +19,6 @@ from ray.data._internal.execution.interfaces import TaskContext
 from ray.data.block import Block, BlockAccessor
 
 from pipeline.config import AlignConfig
-from pipeline.duplicates import RowIndices, find_duplicates
 from pipeline.input_plan import InputPlan, Shard, Span
 from pipeline.input_schema import InputColumns
 from pipeline.shards import write_shard
@@ -28,6 +27,7 @@ from pipeline.storage import Location
 
 ROWS_IN_FLIGHT_PER_SLOT = 4  # enough that a finished row's slot never waits for Ray Data to bring the next
 MAX_BLOCKS_OF_SPANS = 1000
+TOLD_BY_US = ("ray.data._internal.execution.streaming_executor_state", "ray.data.exceptions")  # why a run failed
 FALSE_ALARMS = (
     "ray.data._internal.progress",  # that progress bars are off, which is what we asked for
     "ray.data.dataset",  # that no CPU is free, in the moment between two stages when that is so
@@ -58,11 +58,6 @@ def unpack_rows(payload: pa.Scalar) -> pa.Table:
 
 def shard_block(number: int, rows: pa.Table) -> pa.Table:
     return pa.table([pa.array([number], pa.int64()), pa.array([pack_rows(rows)], pa.large_binary())], SHARD_SCHEMA)
-
-
-def find_duplicates_remotely(plan: InputPlan, columns: InputColumns) -> "ray.ObjectRef[RowIndices]":
-    """A reference to `find_duplicates`' answer; a task's, because the driver's memory must not grow with the rows."""
-    return ray.remote(num_cpus=1)(find_duplicates).remote(plan, columns)
 
 
 def run_graph(
@@ -110,9 +105,12 @@ def configure_ray_data() -> None:
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_no_progress_timeout_s = -1
+    context.raise_original_map_exception = True  # else a StarsError arrives as the text of another error
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     for name in FALSE_ALARMS:
         logging.getLogger(name).setLevel(logging.ERROR)
+    for name in TOLD_BY_US:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _has_work(plan: InputPlan, span: Span, committed: npt.NDArray[np.int64]) -> bool:

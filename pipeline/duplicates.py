@@ -24,7 +24,7 @@ def find_duplicates(plan: InputPlan, columns: InputColumns) -> RowIndices:
 
 
 def id_text(value: object) -> bytes | None:
-    """The id as the bytes that key its draws. A whole float is its integer, since a null turns pandas ints to floats."""
+    """The id as the bytes that key its draws. A whole float is its integer: in pandas a null makes integers floats."""
     if isinstance(value, float):
         if value != value:
             return None

@@ -120,7 +120,7 @@ class RunDirectory:
 
     def _prepare(self, config: AlignConfig) -> None:
         self.run.create_directory()
-        for folder in (self.root, self.run):
+        for folder in (self.root, self.run, self.baseline.parts):
             for name in folder.names():
                 if name.startswith(TEMPORARY_PREFIX):
                     folder.filesystem.delete_file((folder / name).path)

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from actors.run import run_align
-from pipeline.errors import InputError
+from pipeline.errors import InputError, ModelError
 from pipeline.input_plan import plan_input
 from pipeline.input_schema import check_columns
 from pipeline.metrics import RunMetrics
@@ -118,10 +118,26 @@ def test_no_row_and_one_row(ray_cluster, tmp_path, num_rows):
 
 def test_a_file_that_breaks_while_it_is_read_fails_the_run_by_name(ray_cluster, tmp_path):
     path = tmp_path / "in.parquet"
-    pq.write_table(pa.table({"id": range(1000), "prompt": [f"text {i}" for i in range(1000)]}), path)
+    table = pa.table({"prompt": [f"text {i}" for i in range(1000)], "id": range(1000)})
+    pq.write_table(table, path, compression="none")
     damaged = bytearray(path.read_bytes())
     damaged[4:2000] = bytes(1996)
     path.write_bytes(damaged)
-    with pytest.raises(InputError, match=r"in\.parquet.*cannot be read"):
+    with pytest.raises(InputError, match=r"in\.parquet.*cannot be read") as caught:
         run(str(path), tmp_path / "out")
+    assert "\n" not in str(caught.value)
     assert not list((tmp_path / "out").rglob("part-*"))
+
+
+def test_a_silent_model_fails_the_run_in_one_line_and_keeps_no_half_output(ray_cluster, prompts, tmp_path):
+    silent = {"backend": "fake", "fake_call_ms": 5000.0}
+    with pytest.raises(ModelError, match=r"the policy model gave no answer for 1 s") as caught:
+        run(prompts, tmp_path / "out", policy=silent, coordinator={"call_timeout_s": 1.0})
+    assert "\n" not in str(caught.value)
+    assert not list((tmp_path / "out").rglob("part-*"))
+    assert (
+        RunDirectory.open(
+            fake_config(input=prompts, output=str(tmp_path / "out"), dataset=DATASET), plan_input(prompts, 4, None)
+        ).manifest.status
+        == "running"
+    )

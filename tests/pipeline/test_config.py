@@ -68,7 +68,7 @@ def test_switching_strategy_needs_its_required_keys(config_file):
 
 
 def test_several_mistakes_are_told_at_once(config_file):
-    with pytest.raises(ConfigError, match="seed: .*; .*max_rows: "):
+    with pytest.raises(ConfigError, match=r"seed: .*; .*max_rows: "):
         load_config(config_file, ["seed=-1", "max_rows=0"])
 
 

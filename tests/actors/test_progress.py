@@ -1,0 +1,62 @@
+"""Progress without a terminal: a first line, a last line, and figures that fit the usage."""
+
+import io
+
+from rich.console import Console
+
+from actors.monitor import Monitor
+from actors.progress import Snapshot, format_seconds, shown_progress
+from pipeline.usage import CoordinatorUsage, RoleUsage
+
+USAGE = CoordinatorUsage(
+    num_rows_done=30, num_segments=60, num_attempts=120, num_accepted_by_rule=48, num_response_tokens=900
+)
+
+
+def test_figures_follow_from_the_usage():
+    snapshot = Snapshot("aligned", num_rows=100, num_rows_before=10, elapsed_s=10.0, usage=USAGE)
+    assert snapshot.num_rows_done == 40 and snapshot.seconds_left == 20.0
+    assert snapshot.figures() == "60 segments · 40% accepted · 90 accepted tokens/s · 20s left"
+
+
+def test_rows_done_again_after_a_fault_never_exceed_the_total():
+    assert Snapshot("aligned", 35, 10, 1.0, USAGE).num_rows_done == 35
+
+
+def test_before_the_first_row_nothing_is_promised():
+    assert "– accepted" in Snapshot("aligned", 9, 0, 0.0, CoordinatorUsage()).figures()
+    assert "? left" in Snapshot("aligned", 9, 0, 3.0, CoordinatorUsage()).figures()
+
+
+def test_without_a_terminal_the_first_and_the_last_state_are_lines():
+    console = Console(file=io.StringIO(), width=40, force_terminal=False)
+    states = [CoordinatorUsage(), USAGE]
+    with shown_progress(console, "aligned", 30, 0, lambda: states.pop(0) if len(states) > 1 else states[0]):
+        pass
+    lines = console.file.getvalue().splitlines()
+    assert lines[0].startswith("aligned: 0/30 prompts") and lines[-1].startswith("aligned: 30/30 prompts")
+    assert len(lines) == 2
+
+
+def test_a_terminal_gets_a_bar():
+    console = Console(file=io.StringIO(), width=120, force_terminal=True)
+    with shown_progress(console, "aligned", 30, 0, lambda: USAGE):
+        pass
+    assert "30/30" in console.file.getvalue()
+
+
+def test_the_monitor_counts_a_coordinator_once_however_often_it_pushes():
+    monitor = Monitor()
+    early = CoordinatorUsage(num_rows_done=1, policy=RoleUsage(1, 4, 9, 0.5, 100.0, 101.0))
+    late = CoordinatorUsage(num_rows_done=3, policy=RoleUsage(2, 8, 18, 1.0, 100.0, 104.0))
+    for usage in (early, late, late):
+        monitor.push("a", usage)
+    monitor.push("b", CoordinatorUsage(num_rows_done=2, policy=RoleUsage(1, 2, 3, 1.0, 99.0, 101.0)))
+    total = monitor.total()
+    assert total.num_rows_done == 5 and total.policy == RoleUsage(3, 10, 21, 2.0, 99.0, 104.0)
+    assert total.policy.busy_fraction == 2.0 / 5.0
+    assert total.reward == RoleUsage()
+
+
+def test_seconds_read_well():
+    assert [format_seconds(s) for s in (0, 59.4, 61, 3600, 7322)] == ["0s", "59s", "1m01s", "1h00m", "2h02m"]
