@@ -4,7 +4,7 @@ Invariants:
 - every request is answered exactly once, with its result or with the error of its model call;
 - at most two calls per model are under way (one computes, the next waits in its mailbox, so that the model does not
   idle while an answer travels);
-- a cohort is at most a 1/`cohorts_in_flight` share of all rows under way, so that one is scored while another is decoded;
+- a cohort is at most a 1/`cohorts_in_flight` share of all rows under way: one is scored while another is decoded;
 - a request never waits while nothing is under way.
 """
 

@@ -1,18 +1,12 @@
-"""Text to tokens and back: prompts through the chat templates of both models, responses from the policy's tokens.
-
-Both models share one tokenizer, so the policy's response tokens are the reward model's too.
-"""
+"""Text to tokens and back: what every renderer offers, and the one for fake models."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
-import jinja2
 import numpy as np
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from actors.engines.fakes import FAKE_END_TOKEN
 from pipeline.config import AlignConfig
-from pipeline.errors import ConfigError, RowError
 from pipeline.records import PromptRow, TokenArray
 
 Messages = list[dict[str, str]]
@@ -38,7 +32,11 @@ class Renderer(Protocol):
 
 def make_renderer(config: AlignConfig) -> Renderer:
     """The renderer that fits the config's backend."""
-    return ByteRenderer() if config.policy.backend == "fake" else ChatRenderer(config)
+    if config.policy.backend == "fake":
+        return ByteRenderer()
+    from actors.chat_rendering import ChatRenderer  # imports transformers
+
+    return ChatRenderer(config)
 
 
 class ByteRenderer:
@@ -47,7 +45,7 @@ class ByteRenderer:
     closing_tokens = np.array([FAKE_END_TOKEN], dtype=np.int32)
 
     def render(self, row: PromptRow) -> RenderedPrompt:
-        text = "\n".join(message["content"] for message in _messages_of(row))
+        text = "\n".join(message["content"] for message in messages_of(row))
         tokens = np.frombuffer(text.encode("utf-8"), dtype=np.uint8).astype(np.int32)
         return RenderedPrompt(tokens, tokens)
 
@@ -55,85 +53,6 @@ class ByteRenderer:
         return bytes(token for token in response_tokens.tolist() if token < FAKE_END_TOKEN).decode("utf-8", "replace")
 
 
-class ChatRenderer:
-    """For transformers models.
-
-    Raises:
-        ConfigError: the tokenizers differ, or a chat template is missing where one is needed.
-    """
-
-    def __init__(self, config: AlignConfig) -> None:
-        self.policy = _load_tokenizer("policy", config.policy.model)
-        self.reward = _load_tokenizer("reward", config.reward.model)
-        self.is_raw = config.prompt_as == "raw"
-        if self.policy.get_vocab() != self.reward.get_vocab():
-            raise ConfigError(
-                f"reward.model {config.reward.model!r} has another tokenizer than policy.model "
-                f"{config.policy.model!r}; both must share one vocabulary"
-            )
-        self.closing_tokens = np.array(self._closing_ids(), dtype=np.int32)
-
-    def render(self, row: PromptRow) -> RenderedPrompt:
-        """Tokens of one prompt for both models; raises RowError when a template refuses it."""
-        if row.messages is None and self.is_raw:
-            return RenderedPrompt(*(_int32(t(row.prompt)["input_ids"]) for t in (self.policy, self.reward)))
-        messages = _messages_of(row)
-        return RenderedPrompt(_chat_tokens(self.policy, messages), _chat_tokens(self.reward, messages))
-
-    def text(self, response_tokens: TokenArray) -> str:
-        """The response without special tokens, exactly as generated."""
-        return self.policy.decode(
-            response_tokens.tolist(), skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-
-    def _closing_ids(self) -> list[int]:
-        """What the reward model's template writes after an assistant's answer."""
-        if self.reward.chat_template is None:
-            return [] if self.reward.eos_token_id is None else [self.reward.eos_token_id]
-        turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "ANSWER"}]
-        text = self.reward.apply_chat_template(turns, tokenize=False)
-        return self.reward(text.rpartition("ANSWER")[2], add_special_tokens=False)["input_ids"]
-
-
-def _messages_of(row: PromptRow) -> Messages:
+def messages_of(row: PromptRow) -> Messages:
+    """The conversation of a row; a text prompt is one user turn."""
     return list(row.messages) if row.messages is not None else [{"role": "user", "content": row.prompt or ""}]
-
-
-def _load_tokenizer(role: str, model: str) -> PreTrainedTokenizerBase:
-    try:
-        return AutoTokenizer.from_pretrained(model)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{role}.model {model!r}: no tokenizer: {str(error).splitlines()[0]}") from None
-
-
-def _chat_tokens(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> TokenArray:
-    """Render with the generation prompt. Special tokens written as text inside a message stay text."""
-    marks = tokenizer.get_added_vocab()
-    if any(mark in message["content"] for message in messages for mark in marks):
-        return _int32(_escaped_chat_ids(tokenizer, messages))
-    return _int32(tokenizer(_render(tokenizer, messages), add_special_tokens=False)["input_ids"])
-
-
-def _escaped_chat_ids(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> list[int]:
-    """Tokenise the template around placeholders, and each message by itself with special tokens split up."""
-    places = [f"CONTENT{i:04d}PLACE" for i in range(len(messages))]
-    text = _render(tokenizer, [m | {"content": place} for m, place in zip(messages, places, strict=True)])
-    ids: list[int] = []
-    for message, place in zip(messages, places, strict=True):
-        head, _, text = text.partition(place)
-        ids += tokenizer(head, add_special_tokens=False)["input_ids"]
-        ids += tokenizer(message["content"], add_special_tokens=False, split_special_tokens=True)["input_ids"]
-    return ids + tokenizer(text, add_special_tokens=False)["input_ids"]
-
-
-def _render(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> str:
-    if tokenizer.chat_template is None:
-        raise RowError("no_chat_template", "the model has no chat template; set prompt_as: raw and give text prompts")
-    try:
-        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    except jinja2.TemplateError as error:
-        raise RowError("template_error", f"the chat template refuses these messages: {error}") from None
-
-
-def _int32(ids: Any) -> TokenArray:
-    return np.array(ids, dtype=np.int32)

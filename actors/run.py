@@ -21,8 +21,8 @@ from ray.exceptions import RayTaskError
 from rich.console import Console
 
 from actors.align_shards import AlignShards
-from actors.engines.loading import with_max_model_len
 from actors.interrupts import raise_on_signals
+from actors.model_limits import with_max_model_len
 from actors.placement import Models, start_duplicate_search, start_models, start_monitor, stop_models
 from actors.progress import shown_progress
 from actors.summary import show_summary

@@ -1,8 +1,8 @@
 """Keyed randomness (contract 3): every draw is a pure function of what it is for, never of when or where.
 
 The generators are Philox4x32-10 and Philox2x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3",
-SC 2011). They are written with operators only, on words that hold 32 bits each, so that the same lines serve Python integers,
-NumPy int64 arrays and torch int64 tensors on any device.
+SC 2011). They are written with operators only, on words that hold 32 bits each, so that the same lines serve Python
+integers, NumPy int64 arrays and torch int64 tensors on any device.
 
     row key     64 bits of BLAKE2b over (run seed, row id)
     subkey      Philox4x32(counter = (lane, segment, attempt, token index | purpose), key = row key)

@@ -47,7 +47,7 @@ def check_columns(schema: pa.Schema, config: AlignConfig) -> InputColumns:
         messages=messages,
         sampling_params=_optional(schema, config.sampling_params_column),
     )
-    _check_types(schema, columns)
+    _check_id_type(schema, columns)
     taken = [field.name for field in result_fields(config.strategy.name) if field.name in schema.names]
     if taken:
         raise InputError(f"input column {taken[0]!r} has the name of an output column; rename it in the input")
@@ -94,24 +94,13 @@ def _nearest(name: str, schema: pa.Schema) -> str | None:
     return next(iter(difflib.get_close_matches(name, schema.names, n=1, cutoff=0.5)), None)
 
 
-def _check_types(schema: pa.Schema, columns: InputColumns) -> None:
-    checks = (
-        (columns.prompt, is_text, "text"),
-        (columns.messages, _is_list, "a list of {role, content}"),
-        (columns.sampling_params, pa.types.is_struct, "a struct"),
-        (None if columns.adds_id else columns.id, _is_id, "text or numbers"),
-    )
-    for name, is_right, wanted in checks:
-        if name is None:
-            continue
-        data_type = schema.field(name).type
-        if not (pa.types.is_null(data_type) or is_right(data_type)):
-            raise InputError(f"input column {name!r} is {data_type}; it must be {wanted}")
-
-
-def _is_list(data_type: pa.DataType) -> bool:
-    types = pa.types
-    return types.is_list(data_type) or types.is_large_list(data_type) or types.is_fixed_size_list(data_type)
+def _check_id_type(schema: pa.Schema, columns: InputColumns) -> None:
+    """Ids must be comparable. Prompts of any type are read: one that is not text is its row's own fault."""
+    if columns.adds_id:
+        return
+    data_type = schema.field(columns.id).type
+    if not (pa.types.is_null(data_type) or _is_id(data_type)):
+        raise InputError(f"input column {columns.id!r} is {data_type}; it must be text or numbers")
 
 
 def _is_id(data_type: pa.DataType) -> bool:

@@ -37,7 +37,13 @@ CONFIGS = {
     "mistral": lambda: MistralConfig(**SHAPE, sliding_window=11),
     "gemma3": lambda: Gemma3TextConfig(**SHAPE, sliding_window=11, layer_types=GEMMA_LAYERS),
     "gpt2": lambda: GPT2Config(
-        vocab_size=VOCABULARY, n_positions=MAX_LEN, n_embd=32, n_layer=3, n_head=4, pad_token_id=0, eos_token_id=1,
+        vocab_size=VOCABULARY,
+        n_positions=MAX_LEN,
+        n_embd=32,
+        n_layer=3,
+        n_head=4,
+        pad_token_id=0,
+        eos_token_id=1,
         bos_token_id=None,
     ),
 }

@@ -9,23 +9,23 @@ import random
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
-from transformers import LlamaForSequenceClassification, PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM, LlamaForSequenceClassification, PreTrainedTokenizerFast
 
 from actors.embedded_training.optimiser import MuonWithAdamW
 from actors.embedded_training.policy import model_config
-from actors.embedded_training.tokenizer import padded, prompt_tokens, response_tokens
+from actors.embedded_training.rollouts import Rollouts, sample_rollouts
+from actors.embedded_training.tokenizer import padded
 from pipeline.embedded.judge import gold_score
-from pipeline.embedded.prompts import sample_conversation
-from pipeline.embedded.responses import sample_slipping_response
 
 NUM_PROMPTS = 7_680
 PROMPTS_PER_BATCH = 16
-BATCHES_PER_POOL = 10
+BATCHES_PER_POOL = 8
 RESPONSES_PER_PROMPT = 4
 PREFIX_STRIDE_TOKENS = 4
 PREFIX_WEIGHT = 1.0
@@ -46,13 +46,15 @@ class Group:
         return len(self.prompt) + max(map(len, self.responses))
 
 
-def train_reward(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForSequenceClassification:
-    """Train on NUM_PROMPTS groups; the seed fixes data, labels, order and initial weights."""
+def train_reward(
+    policy: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, seed: int
+) -> LlamaForSequenceClassification:
+    """Train on the policy's answers to NUM_PROMPTS prompts; the seed fixes data, labels, order and first weights."""
     torch.manual_seed(seed + 1)
     reward = LlamaForSequenceClassification(model_config(tokenizer, num_labels=1)).train()
     optimiser = MuonWithAdamW(reward, num_steps=NUM_PROMPTS // PROMPTS_PER_BATCH)
     started = time.monotonic()
-    for step, groups in enumerate(_batches(tokenizer, seed)):
+    for step, groups in enumerate(_batches(policy, tokenizer, seed)):
         loss, accuracy = _loss(reward, groups, tokenizer.pad_token_id)
         optimiser.step(loss)
         if step % 50 == 0:
@@ -90,22 +92,22 @@ def _loss(reward: LlamaForSequenceClassification, groups: list[Group], pad: int)
     return full + PREFIX_WEIGHT * prefix + PROMPT_TIE_WEIGHT * tie + CENTER_WEIGHT * center, accuracy.item()
 
 
-def _batches(tokenizer: PreTrainedTokenizerFast, seed: int) -> Iterator[list[Group]]:
+def _batches(policy: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, seed: int) -> Iterator[list[Group]]:
     """Batches of groups of like length, cut from a sorted pool and shuffled, so that little is padding."""
     rng, size = random.Random(f"reward {seed}"), PROMPTS_PER_BATCH
+    rollouts = sample_rollouts(policy, tokenizer, RESPONSES_PER_PROMPT, seed)
     for _ in range(NUM_PROMPTS // (size * BATCHES_PER_POOL)):
-        pool = sorted((_group(tokenizer, rng) for _ in range(size * BATCHES_PER_POOL)), key=lambda g: g.num_tokens)
+        drawn = islice(rollouts, size * BATCHES_PER_POOL)
+        pool = sorted((_group(tokenizer, rollout, rng) for rollout in drawn), key=lambda g: g.num_tokens)
         batches = [pool[start : start + size] for start in range(0, len(pool), size)]
         rng.shuffle(batches)
         yield from batches
 
 
-def _group(tokenizer: PreTrainedTokenizerFast, rng: random.Random) -> Group:
-    conversation = sample_conversation(rng, "train")
-    texts = [sample_slipping_response(conversation.scenario, rng) for _ in range(RESPONSES_PER_PROMPT)]
-    responses = [response_tokens(tokenizer, text) for text in texts]
-    gold = [gold_score(conversation.prompt, text) for text in texts]
-    return Group(prompt_tokens(tokenizer, conversation), responses, _labels(gold, rng))
+def _group(tokenizer: PreTrainedTokenizerFast, rollouts: Rollouts, rng: random.Random) -> Group:
+    texts = tokenizer.batch_decode(rollouts.responses, skip_special_tokens=True)
+    gold = [gold_score(rollouts.conversation.prompt, text) for text in texts]
+    return Group(rollouts.prompt, rollouts.responses, _labels(gold, rng))
 
 
 def _labels(gold: list[float], rng: random.Random) -> np.ndarray:

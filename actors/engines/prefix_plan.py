@@ -21,7 +21,7 @@ MIN_GROUP_FILL = 0.5  # rows of one forward are at least this share of the longe
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """Feed tokens [start, end) of cohort row `row`, after copying the first `start` ones from a slot if one is named."""
+    """Feed tokens [start, end) of cohort row `row`, after copying the first `start` ones if a slot is named."""
 
     row: int
     start: int

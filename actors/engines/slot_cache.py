@@ -119,9 +119,7 @@ class SlotCache(Cache):
         """The storage rows of these slots, in this order, as an index."""
         return torch.from_numpy(self.row_of_slot[slots_R])
 
-    def arrange(
-        self, slots_R: npt.NDArray[np.int64], width: int, length: int
-    ) -> tuple[int, npt.NDArray[np.int64]]:
+    def arrange(self, slots_R: npt.NDArray[np.int64], width: int, length: int) -> tuple[int, npt.NDArray[np.int64]]:
         """Exchange storage rows until these slots fill the head of one window of `width` rows.
 
         The window is the one that already holds most of them, so that a steady cohort costs nothing. `length` must

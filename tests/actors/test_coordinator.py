@@ -114,7 +114,9 @@ class FailingReward(FakeReward):
 def test_a_reward_that_is_not_a_number_is_an_error_row():
     config = make_config()
     rows = [PromptRow(0, "a", prompt="fine"), PromptRow(1, "b", prompt="bad #")]
-    results, _ = align_all(config, rows, (FakePolicy(config.policy, config.engine), FailingReward(config.reward, config.engine)))
+    results, _ = align_all(
+        config, rows, (FakePolicy(config.policy, config.engine), FailingReward(config.reward, config.engine))
+    )
     assert [r.error_type for r in results] == [None, "non_finite_reward"]
 
 

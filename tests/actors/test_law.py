@@ -41,8 +41,16 @@ class TokenRenderer:
 def tiny(auto_class, seed, head_scale):
     torch.manual_seed(seed)
     config = LlamaConfig(
-        vocab_size=VOCABULARY, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
-        max_position_embeddings=32, num_labels=1, pad_token_id=0, eos_token_id=END, bos_token_id=None,
+        vocab_size=VOCABULARY,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=32,
+        num_labels=1,
+        pad_token_id=0,
+        eos_token_id=END,
+        bos_token_id=None,
     )
     model = auto_class.from_config(config, dtype=torch.float32).eval()
     head = model.lm_head if hasattr(model, "lm_head") else model.score
@@ -89,19 +97,35 @@ def p_value(counts, probabilities):
 
 def draw_blocks(policy, reward, threshold, beta, attempts):
     """NUM_DRAWS kept segments, counted, with the number that the fallback chose."""
-    config = AlignConfig.model_validate({
-        "input": "-", "output": "-", "seed": 11,
-        "policy": {"backend": "fake"}, "reward": {"backend": "fake"},
-        "generation": {"max_new_tokens": 2},
-        "engine": {"slots": 512, "max_model_len": 16},
-        "strategy": {"name": "stars", "segment_size": 2, "max_attempts": attempts, "alpha": 1.0, "beta": beta,
-                     "reward_threshold": threshold},
-    })
-    handles = [LocalHandle(PolicyEngine(policy, config.engine, (END,))), LocalHandle(RewardEngine(reward, config.engine))]
+    config = AlignConfig.model_validate(
+        {
+            "input": "-",
+            "output": "-",
+            "seed": 11,
+            "policy": {"backend": "fake"},
+            "reward": {"backend": "fake"},
+            "generation": {"max_new_tokens": 2},
+            "engine": {"slots": 512, "max_model_len": 16},
+            "strategy": {
+                "name": "stars",
+                "segment_size": 2,
+                "max_attempts": attempts,
+                "alpha": 1.0,
+                "beta": beta,
+                "reward_threshold": threshold,
+            },
+        }
+    )
+    handles = [
+        LocalHandle(PolicyEngine(policy, config.engine, (END,))),
+        LocalHandle(RewardEngine(reward, config.engine)),
+    ]
 
     async def run():
         coordinator = SegmentCoordinator(config, *handles, TokenRenderer())
-        return await asyncio.gather(*(coordinator.align(PromptRow(i, f"row {i}", prompt="-")) for i in range(NUM_DRAWS)))
+        return await asyncio.gather(
+            *(coordinator.align(PromptRow(i, f"row {i}", prompt="-")) for i in range(NUM_DRAWS))
+        )
 
     results = asyncio.run(run())
     for handle in handles:

@@ -25,7 +25,9 @@ class RecordingPolicy(PolicyEngine):
     def _step(self, first, starts, last_tokens):
         logits_WV = super()._step(first, starts, last_tokens)
         slots = self.slots.cache.slot_of_row[first : first + len(starts)]
-        self.seen += [(int(s), int(p), logits_WV[i].clone()) for i, (s, p) in enumerate(zip(slots, starts, strict=True))]
+        self.seen += [
+            (int(s), int(p), logits_WV[i].clone()) for i, (s, p) in enumerate(zip(slots, starts, strict=True))
+        ]
         return logits_WV
 
 
@@ -177,7 +179,7 @@ def test_a_forgotten_cache_changes_no_token():
     prefixes = [np.arange(2, 30, dtype=np.int32), np.arange(9, 20, dtype=np.int32)]
     before = engine.propose(cohort_of([0, 4], prefixes, [SEGMENT] * 2, 0)).tokens_RT
     engine.slots.forget()
-    after = engine.propose(cohort_of([3, 1], prefixes, [SEGMENT] * 2, 0) )
+    after = engine.propose(cohort_of([3, 1], prefixes, [SEGMENT] * 2, 0))
     again = engine.propose(cohort_of([0, 4], prefixes, [SEGMENT] * 2, 0)).tokens_RT
     assert (before == again).all()
     assert after.stats.pushed_tokens_R.tolist() == [27 + SEGMENT, 10 + SEGMENT]

@@ -39,7 +39,9 @@ def run(knobs, script, max_new_tokens=6):
 
 
 def stars(**knobs):
-    return StarsConfig(**({"segment_size": 2, "max_attempts": 3, "alpha": 1.0, "beta": 0.0, "reward_threshold": 1.0} | knobs))
+    return StarsConfig(
+        **({"segment_size": 2, "max_attempts": 3, "alpha": 1.0, "beta": 0.0, "reward_threshold": 1.0} | knobs)
+    )
 
 
 def test_every_strategy_of_the_config_has_an_implementation():
