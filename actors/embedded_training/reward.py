@@ -23,7 +23,7 @@ from actors.embedded_training.rollouts import Rollouts, sample_rollouts
 from actors.embedded_training.tokenizer import padded
 from pipeline.embedded.judge import gold_score
 
-NUM_PROMPTS = 7_680
+NUM_PROMPTS = 6_144
 PROMPTS_PER_BATCH = 16
 BATCHES_PER_POOL = 8
 RESPONSES_PER_PROMPT = 4

@@ -4,15 +4,13 @@ Quality switches inside a response, so that steering by segments has something t
 """
 
 import random
-from dataclasses import replace
 
-from pipeline.embedded.world import Kind, Scenario, TaskScenario, heldout_combinations, sample_scenario, split_sentences
+from pipeline.embedded.world import Kind, Scenario, TaskScenario
 
 START_GOOD = 0.55
 STAY_GOOD = 0.70
 STAY_BAD = 0.62
 MISPLACED_STEP_FRACTION = 0.15
-SLIP_FRACTION = 0.3
 
 _BAD_TASK_WEIGHTS = {
     Kind.WRONG: 0.30,
@@ -42,46 +40,6 @@ def sample_helpful_response(scenario: Scenario, rng: random.Random) -> str:
     return _walk(scenario, rng, start_good=1.0, stay_good=1.0)
 
 
-def sample_slipping_response(scenario: Scenario, rng: random.Random) -> str:
-    """Draw a response with a small model's slips in it: a sentence gives way to the like of it for a neighbouring
-    scenario (another object, constraint ...), runs into that one midway, or is said before already. A reward model
-    that never saw such slips takes them for the real thing.
-    """
-    sentences = split_sentences(sample_response(scenario, rng))
-    kinds = {text: kind for kind, group in scenario.sentences().items() for text in group}
-    neighbour = _neighbour(scenario, rng).sentences()
-    for index, sentence in enumerate(sentences):
-        if rng.random() < SLIP_FRACTION:
-            foreign = rng.choice(neighbour[kinds[sentence]])
-            cut = rng.randint(1, len(sentence.split()))
-            mixed = " ".join([*sentence.split()[:cut], *foreign.split()[cut:]])
-            repeated = rng.choice([text for text in sentences[: index + 1] if text in kinds])
-            sentences[index] = rng.choices((foreign, mixed, repeated), (0.7, 0.15, 0.15))[0]
-    return " ".join(sentences)
-
-
-def _neighbour(scenario: Scenario, rng: random.Random) -> Scenario:
-    """A training scenario of the same sort, all new or with some fields drawn again."""
-    while True:
-        drawn = sample_scenario(rng, "train")
-        if type(drawn) is not type(scenario):
-            continue
-        if isinstance(scenario, TaskScenario) and isinstance(drawn, TaskScenario):
-            domain = scenario.domain
-            fields = {
-                "task": rng.choice(domain.tasks),
-                "object_name": rng.choice(domain.objects),
-                "constraint": drawn.constraint,
-                "relative": drawn.relative,
-            }
-        else:
-            fields = {"request": drawn.request, "relative": drawn.relative}
-        changed = {name: value for name, value in fields.items() if rng.random() < 0.5}
-        neighbour = drawn if rng.random() < 0.2 else replace(scenario, **changed)
-        if neighbour.combination not in heldout_combinations():
-            return neighbour
-
-
 def _walk(scenario: Scenario, rng: random.Random, start_good: float, stay_good: float) -> str:
     sentences = scenario.sentences()
     response: list[str] = []
@@ -98,9 +56,8 @@ def _plan(scenario: Scenario, rng: random.Random) -> list[Kind]:
     closing = [Kind.CLOSING] * (rng.random() < 0.6)
     if not isinstance(scenario, TaskScenario):
         return [Kind.REFUSAL, Kind.EXPLANATION, Kind.ALTERNATIVE, *closing]
-    constraint = [Kind.CONSTRAINT] * (rng.random() < 0.75)
     caution = [Kind.CAUTION] * (rng.random() < 0.5)
-    return [Kind.OPENING, *constraint, *[Kind.STEP] * rng.randint(2, 4), *caution, *closing]
+    return [Kind.OPENING, Kind.CONSTRAINT, *[Kind.STEP] * rng.randint(2, 4), *caution, *closing]
 
 
 def _helpful(slot: Kind, sentences: tuple[str, ...], response: list[str]) -> tuple[str, ...]:

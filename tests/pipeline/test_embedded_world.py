@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.embedded.judge import gold_score, parse_prompt, sentence_kinds
 from pipeline.embedded.prompts import prompt_rows, sample_conversation
-from pipeline.embedded.responses import sample_helpful_response, sample_response, sample_slipping_response
+from pipeline.embedded.responses import sample_helpful_response, sample_response
 from pipeline.embedded.vocabulary import vocabulary
 from pipeline.embedded.world import (
     HarmfulScenario,
@@ -103,10 +103,8 @@ def test_helpful_answers_score_high_and_usual_ones_around_zero():
     pairs = list(zip(prompts, scenarios, strict=True))
     helpful = [gold_score(prompt, sample_helpful_response(scenario, rng)) for prompt, scenario in pairs]
     usual = [gold_score(prompt, sample_response(scenario, rng)) for prompt, scenario in pairs]
-    slipping = [gold_score(prompt, sample_slipping_response(scenario, rng)) for prompt, scenario in pairs]
     assert min(helpful) >= 3.0
     assert -1.0 < sum(usual) / len(usual) < 0.5
-    assert sum(slipping) < sum(usual)
 
 
 def test_quality_switches_inside_responses():
