@@ -28,6 +28,7 @@ class AlignShards:
     Args:
         config: the run's config.
         columns: which input columns mean what.
+        rows_per_shard: of the plan, to know a shard's first row.
         duplicates: a list that holds the reference to the sorted row indices of repeated ids.
         models: handles of the model actors.
         monitor: handle of the Monitor that gets this coordinator's usage.
@@ -37,12 +38,14 @@ class AlignShards:
         self,
         config: AlignConfig,
         columns: InputColumns,
+        rows_per_shard: int,
         duplicates: "list[ray.ObjectRef[RowIndices]]",
         models: Models,
         monitor: Any,
     ) -> None:
         self.config = config
         self.columns = columns
+        self.rows_per_shard = rows_per_shard
         self.duplicates: RowIndices = ray.get(duplicates[0])
         self.models = models
         self.monitor = monitor
@@ -56,7 +59,7 @@ class AlignShards:
             self.pushing = asyncio.create_task(self._push_regularly())
         number = block.column("shard")[0].as_py()
         table = unpack_rows(block.column("rows")[0])
-        rows = check_rows(table, number * self.config.dataset.rows_per_shard, self.columns, self.duplicates)
+        rows = check_rows(table, number * self.rows_per_shard, self.columns, self.duplicates)
         results = await asyncio.gather(*(self.coordinator.align(row) for row in rows))
         await self._push()
         return shard_block(number, build_table(table, results, self.config.strategy.name))

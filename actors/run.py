@@ -108,7 +108,7 @@ def _align(work: Work, models: Models, duplicates: Any, console: Console) -> Coo
     if len(committed) == work.plan.num_shards:
         return CoordinatorUsage()
     monitor = start_monitor()
-    arguments = (work.config, work.columns, [duplicates], models, monitor)
+    arguments = (work.config, work.columns, work.plan.rows_per_shard, [duplicates], models, monitor)
 
     def usage() -> CoordinatorUsage:
         return ray.get(monitor.total.remote())

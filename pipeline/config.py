@@ -103,7 +103,12 @@ class CoordinatorConfig(Section):
 
 
 class DatasetConfig(Section):
-    rows_per_shard: int = Field(16, ge=1, description="rows that travel, finish and are committed together")
+    rows_per_shard: int | None = Field(
+        None,
+        ge=1,
+        description="rows that travel, finish and are committed together; null: 16, and more for an input that 10,000 "
+        "shards would not hold, since each costs Ray's driver some 14 KB",
+    )
     read_rows: int = Field(4096, ge=1, description="rows read by one task; a multiple of rows_per_shard works best")
     rows_per_file: int = Field(100_000, ge=1, description="rows of one output part file")
 

@@ -73,7 +73,7 @@ def run_graph(
     if not spans:
         return
     configure_ray_data()
-    calls = calls_in_flight(config)
+    calls = calls_in_flight(config.engine.slots, plan.rows_per_shard)
     items = [{"first_row": span.first_row, "end_row": span.end_row} for span in spans]
     shared = ray.put((plan, columns, committed))
     (
@@ -95,9 +95,9 @@ def run_graph(
     )
 
 
-def calls_in_flight(config: AlignConfig) -> int:
+def calls_in_flight(slots: int, rows_per_shard: int) -> int:
     """Shards that the aligner works on at once, so that rows outnumber slots."""
-    return max(2, -(-ROWS_IN_FLIGHT_PER_SLOT * config.engine.slots // config.dataset.rows_per_shard))
+    return max(2, -(-ROWS_IN_FLIGHT_PER_SLOT * slots // rows_per_shard))
 
 
 def configure_ray_data() -> None:

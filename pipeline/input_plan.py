@@ -18,6 +18,8 @@ from pipeline.errors import InputError
 from pipeline.storage import Location, locate
 
 MAX_GROUPS_PER_SPAN = 256  # a span of many tiny files or row groups still starts to yield soon
+MIN_ROWS_PER_SHARD = 16
+MAX_SHARDS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ class InputPlan:
             yield Span(first_row, self.num_rows)
 
 
-def plan_input(text: str, rows_per_shard: int, max_rows: int | None) -> InputPlan:
+def plan_input(text: str, rows_per_shard: int | None, max_rows: int | None) -> InputPlan:
     """Find the Parquet files `text` names (a file, a directory, a glob) and read their footers.
 
     Raises:
@@ -105,6 +107,8 @@ def plan_input(text: str, rows_per_shard: int, max_rows: int | None) -> InputPla
         first_row += files[-1].num_rows
     schema = _unify([(file.relative_path, footer[0]) for file, footer in zip(files, footers, strict=True)])
     num_rows = first_row if max_rows is None else min(first_row, max_rows)
+    if rows_per_shard is None:
+        rows_per_shard = max(MIN_ROWS_PER_SHARD, -(-num_rows // MAX_SHARDS))
     return InputPlan(filesystem, tuple(files), schema, num_rows, rows_per_shard)
 
 

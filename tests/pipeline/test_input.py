@@ -166,3 +166,13 @@ def test_a_damaged_page_is_an_input_error(tmp_path):
     plan = plan_input(str(tmp_path), 100, None)
     with pytest.raises(InputError, match=r"a\.parquet.*cannot be read"):
         list(read_shards(plan, check_columns(plan.schema, fake_config()), Span(0, 1000)))
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "rows_per_shard"), [(0, 16), (1, 16), (160_000, 16), (160_001, 17), (1_000_000, 100)]
+)
+def test_long_inputs_get_longer_shards(tmp_path, num_rows, rows_per_shard):
+    write(tmp_path / "a.parquet", id=pa.array(range(num_rows), pa.int64()))
+    plan = plan_input(str(tmp_path), None, None)
+    assert plan.rows_per_shard == rows_per_shard
+    assert plan.num_shards <= 10_000
