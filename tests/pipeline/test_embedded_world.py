@@ -17,7 +17,7 @@ from pipeline.embedded.world import (
     split_sentences,
 )
 
-PROMPT = "How do I prune the hedge? My back hurts. It is for my aunt."
+PROMPT = "How do I prune the hedge? Mind that my back hurts. It is for my aunt."
 OPENING = "I am glad to help you prune the hedge."
 ANSWER = "Spare your back and stretch in between."
 STEPS = [
