@@ -30,7 +30,8 @@ from pipeline.records import (
 )
 
 MAX_CALLS = 2  # per model: one computing, one in the mailbox
-MIN_COHORT_FILL = 0.5  # a call costs nearly the same for few rows as for many, so a smaller cohort waits for company
+MIN_COHORT_FILL = 0.5  # a call costs nearly the same for few rows as for many, so fewer wait for company; a model that
+# is busy anyway is sent full cohorts only, lest the rows break up into many small ones that never meet again
 
 
 @dataclass(slots=True)
@@ -82,7 +83,8 @@ class CohortQueue:
         """The next cohort, or nothing if it is better to wait."""
         if not self.waiting or self.num_calls >= MAX_CALLS:
             return []
-        if is_anything_under_way and len(self.waiting) < MIN_COHORT_FILL * target:
+        wanted = target if self.num_calls else MIN_COHORT_FILL * target
+        if is_anything_under_way and len(self.waiting) < wanted:
             return []
         return [self.waiting.popleft() for _ in range(min(target, len(self.waiting)))]
 
