@@ -3,6 +3,7 @@
 Both models share one tokenizer, so the policy's response tokens are the reward model's too.
 """
 
+import re
 from typing import Any
 
 import jinja2
@@ -71,15 +72,25 @@ def _chat_tokens(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> Toke
 
 
 def _escaped_chat_ids(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> list[int]:
-    """Tokenise the template around placeholders, and each message by itself with special tokens split up."""
+    """Tokenise the template around placeholders, and each message by itself with special tokens split up.
+
+    The text this stands for must be the very text the template gives for the real messages; a template that rewrites
+    contents in a way placeholders do not show makes the row an error row, never a wrong prompt.
+    """
+    wanted = _render(tokenizer, messages)
     places = [f"CONTENT{i:04d}PLACE" for i in range(len(messages))]
-    text = _render(tokenizer, [m | {"content": place} for m, place in zip(messages, places, strict=True)])
-    ids: list[int] = []
-    for message, place in zip(messages, places, strict=True):
-        head, _, text = text.partition(place)
-        ids += tokenizer(head, add_special_tokens=False)["input_ids"]
-        ids += tokenizer(message["content"], add_special_tokens=False, split_special_tokens=True)["input_ids"]
-    return ids + tokenizer(text, add_special_tokens=False)["input_ids"]
+    frame = _render(tokenizer, [m | {"content": place} for m, place in zip(messages, places, strict=True)])
+    pieces = re.split(r"(CONTENT\d{4}PLACE)", frame)
+    for contents in ([m["content"] for m in messages], [m["content"].strip() for m in messages]):
+        content_of = dict(zip(places, contents, strict=True))
+        if "".join(content_of.get(piece, piece) for piece in pieces) == wanted:
+            return [t for piece in pieces for t in _piece_ids(tokenizer, piece, content_of.get(piece))]
+    raise RowError("special_token_in_prompt", "a special token written as text cannot be told apart in this template")
+
+
+def _piece_ids(tokenizer: PreTrainedTokenizerBase, piece: str, content: str | None) -> list[int]:
+    text, is_content = (piece, False) if content is None else (content, True)
+    return tokenizer(text, add_special_tokens=False, split_special_tokens=is_content)["input_ids"]
 
 
 def _render(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> str:

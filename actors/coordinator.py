@@ -85,29 +85,28 @@ class SegmentCoordinator:
             ModelError: a model failed or gave no answer.
         """
         seed = row.sampling_overrides.get("seed", self.config.seed)
+        ledger = Ledger()
         try:
             if row.error_type is not None:
                 raise RowError(row.error_type, row.error or "")
-            result = await self._align(row, seed)
+            result = await self._align(row, seed, ledger)
         except RowError as error:
-            result = RowResult(
-                self.config.strategy.name, seed, "error", error_type=error.error_type, error=error.message
-            )
+            result = self._error_result(error, seed, ledger)
         self._add_result(result)
         return result
 
-    async def _align(self, row: PromptRow, seed: int) -> RowResult:
+    async def _align(self, row: PromptRow, seed: int, ledger: Ledger) -> RowResult:
         sampling = self._sampling_of(row)
         prompt = self.renderer.render(row)
         self._check_length(prompt, sampling)
         slots = await self.slots.acquire(self.strategy.num_lanes(self.config.strategy))
         try:
-            session = RowSession(self, prompt, sampling, row_key(seed, str(row.row_id)), slots)
+            session = RowSession(self, prompt, sampling, row_key(seed, str(row.row_id)), slots, ledger)
             task = Task(self.config.strategy, sampling, session.row_key)
             response = await self.strategy.run(task, session.propose, session.score)
         finally:
             self.slots.release(slots)
-        return self._result(response, prompt, seed, session.ledger)
+        return self._result(response, prompt, seed, ledger)
 
     def _sampling_of(self, row: PromptRow) -> SamplingParams:
         knobs = self.config.generation.model_dump() | row.sampling_overrides
@@ -146,9 +145,22 @@ class SegmentCoordinator:
             rewards=tuple(reward for _, reward in candidates) if candidates else None,
         )
 
+    def _error_result(self, error: RowError, seed: int, ledger: Ledger) -> RowResult:
+        return RowResult(
+            strategy=self.config.strategy.name,
+            seed=seed,
+            finish_reason="error",
+            num_policy_tokens=ledger.policy_tokens,
+            num_reward_tokens=ledger.reward_tokens,
+            num_policy_calls=ledger.policy_calls,
+            num_reward_calls=ledger.reward_calls,
+            error_type=error.error_type,
+            error=error.message,
+        )
+
     def _add_result(self, result: RowResult) -> None:
         usage, is_error = self._usage, result.error_type is not None
-        num_kept = len(result.segments) or result.num_policy_calls
+        num_kept = 0 if is_error else len(result.segments) or result.num_policy_calls
         num_by_rule = sum(segment.accepted_by == "rule" for segment in result.segments)
         self._usage = replace(
             usage,
@@ -195,13 +207,14 @@ class RowSession:
         sampling: SamplingParams,
         key: int,
         slots: list[int],
+        ledger: Ledger,
     ) -> None:
         self.coordinator = coordinator
         self.prompt = prompt
         self.sampling = sampling
         self.row_key = key
         self.slots = slots
-        self.ledger = Ledger()
+        self.ledger = ledger
 
     async def propose(self, response_tokens: TokenArray, num_tokens: int, key: DrawKey) -> Segment:
         """One candidate continuation of the response; see `pipeline.records.Propose`."""

@@ -1,6 +1,6 @@
-"""How many tokens of prompt and response both models can hold, read from their configs without loading them."""
+"""What the models' own configs say, read without loading a model: how many tokens fit, and whether a reward is one."""
 
-from transformers import AutoConfig
+from transformers import AutoConfig, PreTrainedConfig
 
 from pipeline.config import AlignConfig
 from pipeline.errors import ConfigError
@@ -17,7 +17,9 @@ def with_max_model_len(config: AlignConfig) -> AlignConfig:
     if config.policy.backend == "fake":
         limits = {"fake models": FAKE_LIMIT}
     else:
-        limits = {role: _position_limit(role, getattr(config, role).model) for role in ("policy", "reward")}
+        configs = {role: _read_config(role, getattr(config, role).model) for role in ("policy", "reward")}
+        _check_reward(config.reward.model, configs["reward"])
+        limits = {role: _position_limit(role, model) for role, model in configs.items()}
     role, limit = min(limits.items(), key=lambda item: item[1])
     wanted = config.engine.max_model_len
     if wanted is not None and wanted > limit:
@@ -30,12 +32,22 @@ def with_max_model_len(config: AlignConfig) -> AlignConfig:
     return config.model_copy(update={"engine": config.engine.model_copy(update={"max_model_len": wanted or limit})})
 
 
-def _position_limit(role: str, model: str) -> int:
+def _read_config(role: str, model: str) -> PreTrainedConfig:
     try:
-        config = AutoConfig.from_pretrained(model).get_text_config()
+        return AutoConfig.from_pretrained(model)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{role}.model {model!r}: {str(error).splitlines()[0]}") from None
-    limit = getattr(config, "max_position_embeddings", None)
+
+
+def _check_reward(model: str, config: PreTrainedConfig) -> None:
+    if config.num_labels != 1:
+        raise ConfigError(
+            f"reward.model {model!r} has {config.num_labels} labels; a reward model is a sequence classifier with one"
+        )
+
+
+def _position_limit(role: str, config: PreTrainedConfig) -> int:
+    limit = getattr(config.get_text_config(), "max_position_embeddings", None)
     if limit is None:
-        raise ConfigError(f"{role}.model {model!r} names no max_position_embeddings; set engine.max_model_len")
+        raise ConfigError(f"the {role} model names no max_position_embeddings; set engine.max_model_len")
     return int(limit)

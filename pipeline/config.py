@@ -7,7 +7,7 @@ Every field's description gives its unit and the reason for its default; `jobs.a
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -65,15 +65,16 @@ class ModelConfig(Section):
     num_gpus: float | None = Field(
         None, ge=0.0, description="GPUs for this actor; null: one each with two GPUs, half each with one, none without"
     )
-    num_threads: int = Field(1, ge=1, description="CPU threads; at 1 a response never depends on its cohort's width")
+    num_threads: int = Field(1, ge=1, description="CPU threads; at 1, logits depend least on a cohort's width")
     fake_call_ms: float = Field(0.0, ge=0.0, description="backend fake: fixed milliseconds per call")
     fake_row_ms: float = Field(0.0, ge=0.0, description="backend fake: milliseconds per row of a call")
 
-    @model_validator(mode="after")
-    def _model_exists(self) -> "ModelConfig":
-        if self.backend == "transformers":
-            _check_model_path(self.model)
-        return self
+    @field_validator("model")
+    @classmethod
+    def _model_exists(cls, model: str, known: ValidationInfo) -> str:
+        if known.data.get("backend") == "transformers":
+            _check_model_path(model)
+        return model
 
 
 class RewardConfig(ModelConfig):
@@ -169,7 +170,7 @@ class AlignConfig(Section):
 def _check_model_path(model: str) -> None:
     """A model is an existing folder with a config.json, or a Hugging Face name (at most one slash)."""
     if not model:
-        raise ValueError("model must be a folder or a Hugging Face name")
+        raise ValueError("must be a folder or a Hugging Face name")
     path = Path(model).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():

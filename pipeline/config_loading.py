@@ -80,13 +80,23 @@ def _describe(problem: Any) -> str:
     location = [str(part) for part in problem["loc"]]
     field = ".".join(part for i, part in enumerate(location) if not (i == 1 and part in STRATEGY_TAGS))
     if problem["type"] == "extra_forbidden":
+        if field in field_paths():
+            return f"{field}: strategy {location[1]!r} has no such key"
         return f"{field}: unknown key{_nearest_field(field)}"
+    if problem["type"].startswith("union_tag") or (field == "strategy" and problem["type"] == "model_attributes_type"):
+        return f"strategy.name: must be one of {', '.join(STRATEGY_TAGS)}{_nearest_strategy(problem)}"
     if problem["type"] == "missing":
         return f"{field}: required, but not given"
     message = problem["msg"].removeprefix("Value error, ")
     given = problem["input"]
     shown = f" (given: {given!r})" if isinstance(given, (str, int, float, bool, type(None))) else ""
     return f"{field}: {message}{shown}" if field else message
+
+
+def _nearest_strategy(problem: Any) -> str:
+    given = problem.get("ctx", {}).get("tag")
+    near = difflib.get_close_matches(given, STRATEGY_TAGS, n=1) if isinstance(given, str) else []
+    return f" (given: {given!r}{f'; did you mean {near[0]!r}?' if near else ''})" if given is not None else ""
 
 
 def _nearest_field(field: str) -> str:

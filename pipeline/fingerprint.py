@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline.config import AlignConfig
 from pipeline.input_plan import InputPlan
+from pipeline.storage import locate
 
 THROUGHPUT_ONLY = frozenset(
     {
@@ -33,7 +34,7 @@ THROUGHPUT_ONLY = frozenset(
 def fingerprint(config: AlignConfig, plan: InputPlan) -> dict[str, Any]:
     """Everything a finished output depends on, except the versions of the code."""
     fields = {name: value for name, value in _flat(config.model_dump(mode="json")) if name not in THROUGHPUT_ONLY}
-    files = [[file.relative_path, file.num_bytes, file.num_rows] for file in plan.files]
+    files = [[file.relative_path, file.digest, file.num_rows] for file in plan.files]
     return fields | {
         "input files": f"{len(files)} files, digest {_digest(files)}",
         "input rows": plan.num_rows,
@@ -59,11 +60,11 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 
 
 def _model_files(model: str) -> str | None:
-    """Names and sizes of a local model folder's files; None for a name that is resolved elsewhere."""
+    """Names and contents of a local model folder's files; None for a name that is resolved elsewhere."""
     folder = Path(model).expanduser()
     if not model or not folder.is_dir():
         return None
-    files = sorted([path.name, path.stat().st_size] for path in folder.iterdir() if path.is_file())
+    files = sorted([path.name, locate(str(path)).sampled_digest()] for path in folder.iterdir() if path.is_file())
     return f"{len(files)} files, digest {_digest(files)}"
 
 

@@ -24,11 +24,14 @@ MAX_SHARDS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    """One Parquet file: `first_row` is its place in the whole input, `relative_path` names it in default ids."""
+    """One Parquet file: `first_row` is its place in the whole input, `relative_path` names it in default ids.
+
+    `digest` tells its content apart from another's (`Location.sampled_digest`).
+    """
 
     path: str
     relative_path: str
-    num_bytes: int
+    digest: str
     first_row: int
     group_rows: tuple[int, ...]
 
@@ -102,8 +105,8 @@ def plan_input(text: str, rows_per_shard: int | None, max_rows: int | None) -> I
     except (OSError, ValueError) as error:
         raise InputError(f"input {text!r} cannot be read: {error}") from None
     files, first_row = [], 0
-    for (info, relative_path), (_, group_rows) in zip(found, footers, strict=True):
-        files.append(InputFile(info.path, relative_path, info.size, first_row, group_rows))
+    for (info, relative_path), (_, group_rows, digest) in zip(found, footers, strict=True):
+        files.append(InputFile(info.path, relative_path, digest, first_row, group_rows))
         first_row += files[-1].num_rows
     schema = _unify([(file.relative_path, footer[0]) for file, footer in zip(files, footers, strict=True)])
     num_rows = first_row if max_rows is None else min(first_row, max_rows)
@@ -149,14 +152,14 @@ def _what_is_missing(root: Location, pattern: str | None) -> str:
     return "does not exist" + (f"; did you mean {str(root.parent / near[0])!r}?" if near else "")
 
 
-def _read_footer(filesystem: fs.FileSystem, info: fs.FileInfo) -> tuple[pa.Schema, tuple[int, ...]]:
+def _read_footer(filesystem: fs.FileSystem, info: fs.FileInfo) -> tuple[pa.Schema, tuple[int, ...], str]:
     if info.size == 0:
         raise InputError(f"input file {info.path!r} is empty, not Parquet")
     try:
         with pq.ParquetFile(info.path, filesystem=filesystem) as file:
             metadata = file.metadata
             groups = tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
-            return file.schema_arrow, groups
+            return file.schema_arrow, groups, Location(filesystem, info.path).sampled_digest()
     except pa.ArrowException as error:
         raise InputError(f"input file {info.path!r} is not a readable Parquet file: {_one_line(error)}") from None
     except OSError as error:

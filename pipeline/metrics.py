@@ -69,7 +69,7 @@ class StageMetrics:
     num_rows_this_start: int
     rows_per_s: float
     response_tokens_per_s: float
-    slot_occupancy: float
+    slot_occupancy: float | None
     policy: RoleMetrics
     reward: RoleMetrics
 

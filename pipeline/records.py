@@ -89,8 +89,7 @@ class PromptRow:
     """One input row after the checks of `pipeline.rows`.
 
     Exactly one of `prompt`, `messages` and `error` is set. `row_index` is the row's place in the whole input;
-    `sampling_overrides` holds the row's own `sampling_params`, already checked; `seed` is the run seed unless the
-    row brings its own.
+    `sampling_overrides` holds the row's own `sampling_params`, already checked, a `seed` among them if it has one.
     """
 
     row_index: int
@@ -104,7 +103,8 @@ class PromptRow:
 
 @dataclass(frozen=True, slots=True)
 class RowResult:
-    """One output row's new columns (contract 4). Every field is null-like when `error_type` is set."""
+    """One output row's new columns (contract 4). With `error_type` set there is no response, reward or segment;
+    the token and call counts are what the row had cost until then."""
 
     strategy: str
     seed: int

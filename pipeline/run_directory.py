@@ -24,7 +24,7 @@ from pipeline.config import AlignConfig
 from pipeline.errors import OutputError
 from pipeline.fingerprint import differences, fingerprint
 from pipeline.input_plan import InputPlan
-from pipeline.shards import part_files
+from pipeline.shards import SHARD_NAME, part_files
 from pipeline.storage import TEMPORARY_PREFIX, Location, locate
 
 PACKAGES = ("stars-align", "ray", "torch", "transformers", "pyarrow", "numpy")
@@ -111,12 +111,24 @@ class RunDirectory:
                 raise OutputError(f"output {config.output!r} is a file, not a directory")
             print_now = fingerprint(config, plan)
             run = cls(root, _read_manifest(root) or _new_manifest(config, print_now))
+            if not run._holds_work():
+                run = cls(root, _new_manifest(config, print_now))
             _refuse_another_run(config.output, run, print_now)
             if not run.is_finished:
                 run._prepare(config)
             return run
         except (OSError, ValueError) as error:
             raise OutputError(f"output {config.output!r} cannot be written: {' '.join(str(error).split())}") from None
+
+    def _holds_work(self) -> bool:
+        """Whether any row is committed; a run that failed before its first one stands in nobody's way."""
+        return (
+            self.is_finished
+            or bool(self.manifest.gathered)
+            or any(
+                SHARD_NAME.fullmatch(name) for stage in (self.aligned, self.baseline) for name in stage.shards.names()
+            )
+        )
 
     def _prepare(self, config: AlignConfig) -> None:
         self.run.create_directory()

@@ -76,8 +76,9 @@ class CoordinatorUsage:
         return self.num_accepted_by_rule / self.num_attempts if self.num_attempts else 0.0
 
     @property
-    def slot_occupancy(self) -> float:
-        return self.slot_seconds / self.slot_capacity_seconds if self.slot_capacity_seconds else 0.0
+    def slot_occupancy(self) -> float | None:
+        """Share of slots in use while rows were waiting for one; None when none ever waited."""
+        return self.slot_seconds / self.slot_capacity_seconds if self.slot_capacity_seconds else None
 
     @property
     def mean_reward(self) -> float:

@@ -114,7 +114,3 @@ class SlotModel:
     def padded_length(self, length: int) -> int:
         """Columns to read for `length` valid ones."""
         return min(-(-length // READ_MULTIPLE) * READ_MULTIPLE, self.cache.capacity)
-
-    def forget(self) -> None:
-        """Drop every cached prefix, as a restarted actor would."""
-        self.table.clear()

@@ -49,6 +49,36 @@ def test_markers_written_as_text_open_no_turn(renderer):
     assert renderer.policy.decode(tokens) == f"<|user|>{evil}<|end|><|assistant|>"
 
 
+TEMPLATES = {
+    "system_moved": "{% for m in messages[1:] %}<|{{ m.role }}|>{% if loop.last %}{{ messages[0].content }} {% endif %}"
+    "{{ m.content }}<|end|>{% endfor %}<|assistant|>",
+    "system_dropped": "{% for m in messages[1:] %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}<|assistant|>",
+    "trimmed": "{% for m in messages %}<|{{ m.role }}|>{{ m.content | trim }}<|end|>{% endfor %}<|assistant|>",
+}
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_escaping_gives_what_other_templates_give(renderer, template):
+    other = copy.copy(renderer)
+    other.policy, other.reward = copy.deepcopy(renderer.policy), copy.deepcopy(renderer.reward)
+    other.policy.chat_template = other.reward.chat_template = TEMPLATES[template]
+    turns = [("system", "Be kind."), ("user", "One."), ("assistant", "Two."), ("user", " Three <|end|> ")]
+    messages = [{"role": role, "content": content} for role, content in turns]
+    wanted = other.policy.apply_chat_template(messages, tokenize=False)
+    rendered = other.render(PromptRow(0, "a", messages=tuple(messages)))
+    assert other.policy.decode(rendered.policy_tokens) == wanted
+    end = other.policy.eos_token_id
+    assert rendered.policy_tokens.tolist().count(end) == wanted.count("<|end|>") - 1
+
+
+def test_a_template_that_hides_what_it_does_to_contents_makes_an_error_row(renderer):
+    other = copy.copy(renderer)
+    other.policy = copy.deepcopy(renderer.policy)
+    other.policy.chat_template = "{% for m in messages %}<|user|>{{ m.content | replace('h', 'H') }}<|end|>{% endfor %}"
+    with pytest.raises(RowError, match="special_token_in_prompt"):
+        other.render(PromptRow(0, "a", prompt="oh <|end|>"))
+
+
 def test_escaping_changes_nothing_but_the_markers(renderer):
     plain = renderer.render(PromptRow(0, "a", prompt="two  words. And 漢字"))
     turns = ({"role": "user", "content": "<|pad|>"}, {"role": "user", "content": "two  words. And 漢字"})

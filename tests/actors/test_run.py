@@ -1,10 +1,14 @@
 """The whole job on fake models: rows in, rows out, the same whatever carries them, and never done twice."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+import ray
 
 from actors.run import run_align
 from pipeline.errors import InputError, ModelError
@@ -104,6 +108,26 @@ def test_committed_shards_are_kept_and_a_finished_run_calls_no_model(ray_cluster
     again = run(prompts, tmp_path / "out")
     assert again == metrics == RunMetrics.load(RunDirectory.open(config, plan).metrics_file)
     assert "nothing to do" in capsys.readouterr().out
+
+
+def kill_after_first_shard(output, role):
+    """SIGKILL the run's actor of this role, as soon as a shard is committed; Ray restarts it."""
+    while not list(output.glob("_run/shards/shard-*")):
+        time.sleep(0.02)
+    name = next(name for name in ray.util.list_named_actors() if name.endswith(f"-{role}"))
+    ray.kill(ray.get_actor(name), no_restart=False)
+
+
+@pytest.mark.parametrize("role", ["policy", "reward"])
+def test_a_killed_model_costs_time_not_rows(ray_cluster, prompts, tmp_path, role):
+    whole, output = run(prompts, tmp_path / "whole"), tmp_path / "out"
+    slow = {"backend": "fake", "fake_call_ms": 60}
+    with ThreadPoolExecutor(1) as pool:
+        killing = pool.submit(kill_after_first_shard, output, role)
+        metrics = run(prompts, output, policy=slow, reward=slow, engine={"slots": 3})
+        killing.result()
+    assert metrics.aligned.totals.num_rows == whole.aligned.totals.num_rows == 27
+    assert read(output).select(OURS).equals(read(tmp_path / "whole").select(OURS))
 
 
 @pytest.mark.parametrize("num_rows", [0, 1])

@@ -178,7 +178,7 @@ def test_a_forgotten_cache_changes_no_token():
     engine = PolicyEngine(causal_model("gemma3"), engine_config(), (VOCABULARY + 1,))
     prefixes = [np.arange(2, 30, dtype=np.int32), np.arange(9, 20, dtype=np.int32)]
     before = engine.propose(cohort_of([0, 4], prefixes, [SEGMENT] * 2, 0)).tokens_RT
-    engine.slots.forget()
+    engine.slots.table.clear()
     after = engine.propose(cohort_of([3, 1], prefixes, [SEGMENT] * 2, 0))
     again = engine.propose(cohort_of([0, 4], prefixes, [SEGMENT] * 2, 0)).tokens_RT
     assert (before == again).all()

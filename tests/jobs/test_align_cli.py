@@ -74,5 +74,7 @@ def test_help_shows_every_key_and_imports_nothing_heavy():
 def test_an_output_of_another_run_is_refused_by_difference(folder):
     config = fake_config(input=str(folder / "prompts.parquet"), output=str(folder / "out"))
     RunDirectory.open(config, plan_input(config.input, config.dataset.rows_per_shard, None))
+    (folder / "out/_run/shards").mkdir()
+    (folder / "out/_run/shards/shard-00000000.parquet").write_bytes(b"rows")
     ended = start("--config", folder / "job.yaml", f"input={config.input}", f"output={config.output}", "seed=9")
     assert ended.returncode == 2 and "seed was 0, now 9" in ended.stderr and "imported: []" in ended.stdout

@@ -124,10 +124,37 @@ def run_of(tmp_path, **sections):
     return RunDirectory.open(config, plan_input(config.input, config.dataset.rows_per_shard, config.max_rows))
 
 
+def commit_one_shard(output):
+    (output / "_run/shards").mkdir()
+    (output / "_run/shards/shard-00000000.parquet").write_bytes(b"rows")
+
+
+def test_a_run_that_never_committed_a_row_stands_in_nobodys_way(tmp_path):
+    pq.write_table(odd_rows(8), tmp_path / "in.parquet")
+    run_of(tmp_path, seed=5)
+    assert run_of(tmp_path, seed=6).manifest.seed == 6
+    commit_one_shard(tmp_path / "out")
+    with pytest.raises(OutputError, match=r"seed was 6, now 7"):
+        run_of(tmp_path, seed=7)
+
+
+def test_input_of_the_same_size_but_other_content_is_another_input(tmp_path):
+    path = tmp_path / "in.parquet"
+    pq.write_table(odd_rows(8), path)
+    run_of(tmp_path)
+    commit_one_shard(tmp_path / "out")
+    content = bytearray(path.read_bytes())
+    content[10] ^= 1  # inside the first data page
+    path.write_bytes(content)
+    with pytest.raises(OutputError, match="input files was"):
+        run_of(tmp_path)
+
+
 def test_only_the_same_run_may_go_on(tmp_path):
     pq.write_table(odd_rows(8), tmp_path / "in.parquet")
     run = run_of(tmp_path)
     assert not run.is_finished
+    commit_one_shard(tmp_path / "out")
     assert not run_of(tmp_path, engine={"slots": 4}, coordinator={"cohorts_in_flight": 1}).is_finished
     with pytest.raises(OutputError, match=r"seed was 0, now 1"):
         run_of(tmp_path, seed=1)
