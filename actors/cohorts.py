@@ -30,8 +30,10 @@ from pipeline.records import (
 )
 
 MAX_CALLS = 2  # per model: one computing, one in the mailbox
-MIN_COHORT_FILL = 0.5  # a call costs nearly the same for few rows as for many, so fewer wait for company; a model that
-# is busy anyway is sent full cohorts only, lest the rows break up into many small ones that never meet again
+# A call costs nearly the same for few rows as for many, so few wait for company. A model that is busy anyway is sent
+# more than two thirds of a full cohort, lest the rows break up into three or more groups that never meet again.
+MIN_FILL_WHEN_IDLE = 0.5
+MIN_FILL_WHEN_BUSY = 0.75
 
 
 @dataclass(slots=True)
@@ -83,8 +85,8 @@ class CohortQueue:
         """The next cohort, or nothing if it is better to wait."""
         if not self.waiting or self.num_calls >= MAX_CALLS:
             return []
-        wanted = target if self.num_calls else MIN_COHORT_FILL * target
-        if is_anything_under_way and len(self.waiting) < wanted:
+        fill = MIN_FILL_WHEN_BUSY if self.num_calls else MIN_FILL_WHEN_IDLE
+        if is_anything_under_way and len(self.waiting) < fill * target:
             return []
         return [self.waiting.popleft() for _ in range(min(target, len(self.waiting)))]
 
