@@ -1,4 +1,4 @@
-"""Where actors run: the one file with `ray.remote` and with resource numbers.
+"""Where actors run: the one file with `ray.remote` and with the models' resource numbers (the graph has its own).
 
 Everything asks for `num_cpus=0`: models that hold every CPU would leave none to read and write the dataset. Actors are
 named after the run and owned by the driver, so they die with it; a dead one is restarted and its call sent again.

@@ -1,9 +1,9 @@
 """What a strategy is given besides its two awaitables, and what it may hold at once."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +11,6 @@ from pipeline.config import BestOfNConfig, StarsConfig, VanillaConfig
 from pipeline.draws import acceptance_uniform
 from pipeline.records import DrawKey, Propose, Response, SamplingParams, Score, TokenArray
 
-T = TypeVar("T")
 Knobs = StarsConfig | VanillaConfig | BestOfNConfig
 NO_TOKENS: TokenArray = np.zeros(0, dtype=np.int32)
 
@@ -42,9 +41,9 @@ class Strategy:
     num_lanes: Callable[[Any], int]
 
 
-async def all_of(lanes: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Run lanes side by side; when one fails, the others are cancelled and its error is raised."""
-    tasks = [asyncio.ensure_future(lane) for lane in lanes]
+async def all_of(calls: Iterable[Awaitable[Any]]) -> list[Any]:
+    """Run calls side by side; when one fails, the others are cancelled and its error is raised."""
+    tasks = [asyncio.ensure_future(call) for call in calls]
     try:
         return list(await asyncio.gather(*tasks))
     finally:
