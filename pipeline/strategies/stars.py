@@ -6,6 +6,8 @@ until y ends or has n tokens:
     y = y + c
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 from pipeline.acceptance import ThresholdLine, acceptance_probability, best_candidate
@@ -43,18 +45,16 @@ async def next_segment(
     `first` is the first attempt's candidate, where it is drawn already.
     """
     num_tokens = min(task.knobs.segment_size, task.sampling.max_new_tokens - len(response))
-    rejected: list[tuple[Segment, float]] = []
+    rejected: list[tuple[tuple[Segment, SegmentRecord], float]] = []
     for attempt in range(task.knobs.max_attempts):
         key = DrawKey(index, attempt)
         candidate = first if first is not None and attempt == 0 else await propose(response, num_tokens, key)
         reward = await score(np.concatenate([response, candidate.tokens]), candidate.finished)
         threshold = line.at(len(response) + len(candidate.tokens))
         probability = acceptance_probability(reward, threshold, task.knobs.beta)
+        record = SegmentRecord(len(candidate.tokens), reward, threshold, probability, attempt + 1, "rule")
         if task.uniform(key) < probability:
-            record = SegmentRecord(len(candidate.tokens), reward, threshold, probability, attempt + 1, "rule")
             return candidate, record
-        rejected.append((candidate, reward))
-    candidate, reward = best_candidate(rejected)
-    threshold = line.at(len(response) + len(candidate.tokens))
-    probability = acceptance_probability(reward, threshold, task.knobs.beta)
-    return candidate, SegmentRecord(len(candidate.tokens), reward, threshold, probability, len(rejected), "fallback")
+        rejected.append(((candidate, record), reward))
+    (candidate, record), _ = best_candidate(rejected)
+    return candidate, replace(record, num_attempts=len(rejected), accepted_by="fallback")

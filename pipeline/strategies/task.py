@@ -7,11 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config import BestOfNConfig, StarsConfig, VanillaConfig
 from pipeline.draws import acceptance_uniform
 from pipeline.records import DrawKey, Propose, Response, SamplingParams, Score, TokenArray
 
-Knobs = StarsConfig | VanillaConfig | BestOfNConfig
 NO_TOKENS: TokenArray = np.zeros(0, dtype=np.int32)
 
 
