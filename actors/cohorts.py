@@ -38,12 +38,24 @@ MIN_FILL_WHEN_BUSY = 0.75
 
 @dataclass(slots=True)
 class Ledger:
-    """What one row has cost so far."""
+    """What one row has cost so far, and how many of its requests are with a model now."""
 
     policy_tokens: int = 0
     reward_tokens: int = 0
     policy_calls: int = 0
     reward_calls: int = 0
+    num_under_way: int = 0
+    _is_settled: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def settled(self) -> None:
+        """Wait until the cost of cancelled requests that a model had begun is known too."""
+        while self.num_under_way:
+            self._is_settled.clear()
+            await self._is_settled.wait()
+
+    def end_request(self) -> None:
+        self.num_under_way -= 1
+        self._is_settled.set()
 
 
 @dataclass(slots=True, eq=False)
@@ -132,10 +144,15 @@ class CohortScheduler:
         target = -(-total // self.config.cohorts_in_flight)
         if self.config.max_cohort_size is not None:
             target = min(target, self.config.max_cohort_size)
-        cohort = queue.take(target, any(q.num_calls for q in self.queues))
+        is_anything_under_way = any(q.num_calls for q in self.queues)
+        if is_anything_under_way and self.config.cohorts_in_flight == 1:
+            return False
+        cohort = queue.take(target, is_anything_under_way)
         if cohort:
             queue.num_calls += 1
             queue.num_rows_under_way += len(cohort)
+            for request in cohort:
+                request.ledger.num_under_way += 1
             task = asyncio.get_running_loop().create_task(self._run(queue, cohort))
             self._calls.add(task)
             task.add_done_callback(self._calls.discard)
@@ -151,6 +168,8 @@ class CohortScheduler:
         finally:
             queue.num_calls -= 1
             queue.num_rows_under_way -= len(cohort)
+            for request in cohort:
+                request.ledger.end_request()
             self._wake()
 
 

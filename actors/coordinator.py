@@ -102,8 +102,9 @@ class SegmentCoordinator:
         slots = await self.slots.acquire(self.strategy.num_lanes(self.config.strategy))
         try:
             session = RowSession(self, prompt, sampling, row_key(seed, str(row.row_id)), slots, ledger)
-            task = Task(self.config.strategy, sampling, session.row_key)
+            task = Task(self.config.strategy, sampling, session.row_key, session)
             response = await self.strategy.run(task, session.propose, session.score)
+            await ledger.settled()
         finally:
             self.slots.release(slots)
         return self._result(response, prompt, seed, ledger)
@@ -214,14 +215,37 @@ class RowSession:
         self.sampling = sampling
         self.row_key = key
         self.slots = slots
+        self.taken: set[int] = set()
+        self.borrowed: dict[int, int] = {}
         self.ledger = ledger
 
-    async def propose(self, response_tokens: TokenArray, num_tokens: int, key: DrawKey) -> Segment:
+    def take(self) -> int | None:
+        """A lane whose slot is idle; see `pipeline.strategies.task.Lanes`."""
+        lane = next((lane for lane in range(len(self.slots)) if lane not in self.taken), None)
+        if lane is None and (borrowed := self.coordinator.slots.borrow()) is not None:
+            lane = len(self.slots)
+            while lane in self.borrowed:
+                lane += 1
+            self.borrowed[lane] = borrowed
+        if lane is not None:
+            self.taken.add(lane)
+        return lane
+
+    def give_back(self, lane: int) -> None:
+        """The end of `take`."""
+        self.taken.remove(lane)
+        if lane in self.borrowed:
+            self.coordinator.slots.give_back(self.borrowed.pop(lane))
+
+    def slot(self, lane: int) -> int:
+        return self.borrowed[lane] if lane in self.borrowed else self.slots[lane]
+
+    async def propose(self, response_tokens: TokenArray, num_tokens: int, key: DrawKey, lane: int = 0) -> Segment:
         """One candidate continuation of the response; see `pipeline.records.Propose`."""
         prefix = np.concatenate([self.prompt.policy_tokens, response_tokens])
         answer: asyncio.Future[Segment] = asyncio.get_running_loop().create_future()
         request = ProposeRequest(
-            self.slots[key.lane], prefix, num_tokens, self.row_key, key, self.sampling, self.ledger, answer
+            self.slot(lane), prefix, num_tokens, self.row_key, key, self.sampling, self.ledger, answer
         )
         self.coordinator.scheduler.submit(self.coordinator.propose_queue, request)
         return await answer
@@ -237,7 +261,7 @@ class RowSession:
         )
         answer: asyncio.Future[float] = asyncio.get_running_loop().create_future()
         self.coordinator.scheduler.submit(
-            self.coordinator.score_queue, ScoreRequest(self.slots[lane], prefix, self.ledger, answer)
+            self.coordinator.score_queue, ScoreRequest(self.slot(lane), prefix, self.ledger, answer)
         )
         reward = await answer
         if not math.isfinite(reward):

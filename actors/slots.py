@@ -14,6 +14,7 @@ class SlotPool:
     def __init__(self, num_slots: int) -> None:
         self.num_slots = num_slots
         self.free = list(range(num_slots - 1, -1, -1))
+        self.num_lent = 0
         self.waiters: deque[tuple[int, asyncio.Future[list[int]]]] = deque()
         self.slot_seconds = 0.0
         self.capacity_seconds = 0.0
@@ -26,6 +27,21 @@ class SlotPool:
         self.waiters.append((count, answer))
         self._serve()
         return await answer
+
+    def borrow(self) -> int | None:
+        """A slot that nobody waits for, if the rows that hold slots have not borrowed an even share yet."""
+        num_holders = self.num_slots - len(self.free) - self.num_lent
+        if self.waiters or not self.free or len(self.free) + self.num_lent < num_holders:
+            return None
+        self._account()
+        self.num_lent += 1
+        return self.free.pop()
+
+    def give_back(self, slot: int) -> None:
+        """The end of `borrow`."""
+        self._account()
+        self.num_lent -= 1
+        self.release([slot])
 
     def release(self, slots: list[int]) -> None:
         """Give slots back; the next rows in line get them at once."""
@@ -43,6 +59,6 @@ class SlotPool:
         """Integrate occupancy while the input has not run dry: only then could an empty slot have been filled."""
         now_s = time.monotonic()
         if self.waiters:
-            self.slot_seconds += (now_s - self._accounted_until_s) * (self.num_slots - len(self.free))
+            self.slot_seconds += (now_s - self._accounted_until_s) * (self.num_slots - len(self.free) - self.num_lent)
             self.capacity_seconds += (now_s - self._accounted_until_s) * self.num_slots
         self._accounted_until_s = now_s

@@ -34,6 +34,12 @@ class StarsConfig(Section):
     alpha: Fraction = Field(0.5, description="where the threshold line starts: 0 at the prompt's reward, 1 at r*")
     beta: float = Field(0.7, ge=0.0, description="softness of the rule, in reward units; 0 accepts exactly at or above")
     reward_threshold: float = Field(description="r*, the reward a whole response should reach, in reward units")
+    proposals_per_round: int = Field(
+        4,
+        ge=1,
+        description="candidates of a segment drawn at once, in slots that no other row wants; they are judged in draw "
+        "order, so no response changes: less waiting for more tokens",
+    )
 
 
 class VanillaConfig(Section):

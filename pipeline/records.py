@@ -73,13 +73,18 @@ class Response:
 
 
 class Propose(Protocol):
-    """Draws one candidate continuation of the response so far: at most `num_tokens`, fewer at an end token."""
+    """Draws one candidate continuation of the response so far: at most `num_tokens`, fewer at an end token.
 
-    def __call__(self, response_tokens: TokenArray, num_tokens: int, key: DrawKey) -> Awaitable[Segment]: ...
+    `lane` names the cache to use and changes no draw; two requests of a row that overlap must name different lanes.
+    """
+
+    def __call__(
+        self, response_tokens: TokenArray, num_tokens: int, key: DrawKey, lane: int = 0
+    ) -> Awaitable[Segment]: ...
 
 
 class Score(Protocol):
-    """Reward of prompt + response so far. `lane` names the lane whose cached prefix fits best."""
+    """Reward of prompt + response so far. `lane` names the cache to use, as for `Propose`."""
 
     def __call__(self, response_tokens: TokenArray, finished: bool, lane: int = 0) -> Awaitable[float]: ...
 

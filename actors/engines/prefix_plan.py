@@ -15,22 +15,27 @@ import numpy.typing as npt
 
 from pipeline.records import TokenArray
 
-MIN_FORK_TOKENS = 16  # below this, copying a prefix costs more than computing it
+MIN_FORK_TOKENS = 4  # below this, copying a prefix costs more than computing it
 MIN_GROUP_FILL = 0.5  # rows of one forward are at least this share of the longest, so padding stays below half
 
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """Feed tokens [start, end) of cohort row `row`, after copying the first `start` ones if a slot is named."""
+    """Feed tokens [start, end) of cohort row `row`, after copying [copy_start, start) from a slot if one is named."""
 
     row: int
     start: int
     end: int
     copy_from: int | None = None
+    copy_start: int = 0
 
     @property
     def num_tokens(self) -> int:
         return self.end - self.start
+
+    def fork(self, source_slot: int, start: int) -> "Feed":
+        """The same feed from `start` on, with what comes before it copied."""
+        return Feed(self.row, start, self.end, source_slot, self.start)
 
 
 class TokenTable:
@@ -39,11 +44,6 @@ class TokenTable:
     def __init__(self, num_slots: int, max_len: int) -> None:
         self.tokens_SL = np.full((num_slots, max_len), -1, dtype=np.int32)
         self.lengths_S = np.zeros(num_slots, dtype=np.int64)
-
-    def common_prefix(self, slots: npt.NDArray[np.int64], prefix: TokenArray) -> npt.NDArray[np.int64]:
-        """Longest common prefix of `prefix` with each of these slots' tokens, [len(slots)]."""
-        equal = self.tokens_SL[slots, : len(prefix)] == prefix
-        return np.minimum(_leading_true(equal), self.lengths_S[slots])
 
     def set(self, slot: int, tokens: TokenArray) -> None:
         self.tokens_SL[slot, : len(tokens)] = tokens
@@ -66,55 +66,56 @@ def plan_feeds(
             step); False feeds it here, even when the slot holds it already (a reward is read at that token).
 
     Returns:
-        Up to two waves; rows without anything to feed are absent.
+        Up to two waves; rows without anything to feed are absent. The copies of a wave come before its feeds.
     """
-    feeds: list[Feed] = []
-    for row, (slot, prefix) in enumerate(zip(slots_R, prefixes, strict=True)):
-        end = len(prefix) - 1 if keep_last else len(prefix)
-        own = int(table.common_prefix(np.array([slot]), prefix)[0])
-        feeds.append(Feed(row, min(own, len(prefix) - 1), end))
-    searching = [feed for feed in feeds if feed.num_tokens >= MIN_FORK_TOKENS]
-    waves: list[list[Feed]] = [[feed for feed in feeds if 0 < feed.num_tokens < MIN_FORK_TOKENS], []]
-    stable = np.setdiff1d(np.arange(len(table.lengths_S)), slots_R[[feed.row for feed in searching]])
+    lengths_R = np.array([len(prefix) for prefix in prefixes])
+    prefixes_RL = np.full((len(prefixes), int(lengths_R.max())), -2, dtype=np.int32)
+    for row, prefix in enumerate(prefixes):
+        prefixes_RL[row, : len(prefix)] = prefix
+    ends_R = lengths_R - keep_last
+    held_R = _leading_true(table.tokens_SL[slots_R, : prefixes_RL.shape[1]] == prefixes_RL)
+    starts_R = np.minimum(np.minimum(held_R, table.lengths_S[slots_R]), lengths_R - 1)
+    # What a slot still holds while this call runs: a slot of the cohort is overwritten from its row's start on.
+    safe_S = table.lengths_S.copy()
+    safe_S[slots_R] = np.minimum(safe_S[slots_R], starts_R)
+    waves: list[list[Feed]] = [[], []]
     leaders: list[Feed] = []
-    for feed in searching:
-        feed = _fork_from_slot(table, stable, feed, prefixes[feed.row])
-        follower = _fork_from_leader(leaders, slots_R, prefixes, feed)
-        if follower is not None:
-            waves[1].append(follower)
-        elif feed.num_tokens > 0:
-            waves[0].append(feed)
+    for row in np.flatnonzero(ends_R > starts_R).tolist():
+        feed, prefix = Feed(row, int(starts_R[row]), int(ends_R[row])), prefixes[row]
+        if feed.num_tokens >= MIN_FORK_TOKENS:
+            feed = _fork(feed, prefix, table.tokens_SL, safe_S, np.arange(len(safe_S)))
+            rows = [leader.row for leader in leaders]
+            ends = np.array([leader.end for leader in leaders])
+            follower = _fork(feed, prefix, prefixes_RL[rows], ends, slots_R[rows]) if leaders else feed
+            if follower is not feed:
+                waves[1].append(Feed(row, follower.start, follower.end, follower.copy_from, int(starts_R[row])))
+                continue
             leaders.append(feed)
-        elif feed.copy_from is not None:
-            waves[0].append(feed)
+        waves[0].append(feed)
     return [wave for wave in waves if wave]
 
 
-def _fork_from_slot(table: TokenTable, stable: npt.NDArray[np.int64], feed: Feed, prefix: TokenArray) -> Feed:
-    if len(stable) == 0:
+def _fork(
+    feed: Feed,
+    prefix: TokenArray,
+    tokens_NL: npt.NDArray[np.int32],
+    held_N: npt.NDArray[np.int64],
+    slots_N: npt.NDArray[np.int64],
+) -> Feed:
+    """The feed that copies the longest common prefix any of N sequences holds, if that saves enough tokens."""
+    probe = slice(feed.start, feed.start + MIN_FORK_TOKENS)
+    if tokens_NL.shape[1] < probe.stop or feed.end < probe.stop:
         return feed
-    common = table.common_prefix(stable, prefix)
+    likely = np.flatnonzero((tokens_NL[:, probe] == prefix[probe]).all(axis=1) & (held_N >= probe.stop))
+    if len(likely) == 0:
+        return feed
+    width = min(len(prefix), tokens_NL.shape[1])
+    common = np.minimum(_leading_true(tokens_NL[likely, :width] == prefix[:width]), held_N[likely])
     best = int(np.argmax(common))
     start = min(int(common[best]), feed.end, len(prefix) - 1)
     if start - feed.start < MIN_FORK_TOKENS:
         return feed
-    return Feed(feed.row, start, feed.end, int(stable[best]))
-
-
-def _fork_from_leader(
-    leaders: list[Feed], slots_R: npt.NDArray[np.int64], prefixes: list[TokenArray], feed: Feed
-) -> Feed | None:
-    best, best_start = None, feed.start + MIN_FORK_TOKENS - 1
-    for leader in leaders:
-        a, b = prefixes[leader.row], prefixes[feed.row]
-        shared = min(len(a), len(b))
-        common = int(_leading_true((a[:shared] == b[:shared])[None])[0])
-        start = min(common, leader.end, feed.end, len(b) - 1)
-        if start > best_start:
-            best, best_start = leader, start
-    if best is None:
-        return None
-    return Feed(feed.row, best_start, feed.end, int(slots_R[best.row]))
+    return feed.fork(int(slots_N[likely[best]]), start)
 
 
 def group_by_length(feeds: list[Feed], max_tokens: int) -> Iterator[list[Feed]]:

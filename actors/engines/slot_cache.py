@@ -154,9 +154,9 @@ class SlotCache(Cache):
         self.slot_of_row[to] = self.slot_of_row[source]
         self.row_of_slot[self.slot_of_row[to]] = to
 
-    def copy_prefix(self, source_slot: int, target_slot: int, length: int) -> None:
-        """Fork: give `target_slot` the first `length` columns of `source_slot`."""
+    def copy_columns(self, source_slot: int, target_slot: int, start: int, end: int) -> None:
+        """Fork: give `target_slot` the columns [start, end) of `source_slot`."""
         source, target = self.row_of_slot[source_slot], self.row_of_slot[target_slot]
         for layer in self.layers:
-            layer.keys[target, :, :length] = layer.keys[source, :, :length]
-            layer.values[target, :, :length] = layer.values[source, :, :length]
+            layer.keys[target, :, start:end] = layer.keys[source, :, start:end]
+            layer.values[target, :, start:end] = layer.values[source, :, start:end]

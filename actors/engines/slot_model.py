@@ -69,7 +69,7 @@ class SlotModel:
         for wave in plan_feeds(self.table, slots_R, prefixes, keep_last):
             for feed in wave:
                 if feed.copy_from is not None:
-                    self.cache.copy_prefix(feed.copy_from, int(slots_R[feed.row]), feed.start)
+                    self.cache.copy_columns(feed.copy_from, int(slots_R[feed.row]), feed.copy_start, feed.start)
             ends = {feed.row: feed.end for feed in wave}
             for group in group_by_length(wave, self.prefill_chunk):
                 self._feed(group, ends, slots_R, prefixes, sink)

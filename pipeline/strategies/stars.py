@@ -6,13 +6,14 @@ until y ends or has n tokens:
     y = y + c
 """
 
+from contextlib import aclosing
 from dataclasses import replace
 
 import numpy as np
 
 from pipeline.acceptance import ThresholdLine, acceptance_probability, best_candidate
 from pipeline.records import DrawKey, Propose, Response, Score, Segment, SegmentRecord, TokenArray
-from pipeline.strategies.task import NO_TOKENS, Task, all_of
+from pipeline.strategies.task import NO_TOKENS, Task, all_of, in_order
 
 
 async def stars(task: Task, propose: Propose, score: Score) -> Response:
@@ -42,19 +43,26 @@ async def next_segment(
 ) -> tuple[Segment, SegmentRecord]:
     """The segment that continues `response`, with the record of how it was chosen.
 
-    `first` is the first attempt's candidate, where it is drawn already.
+    Up to `proposals_per_round` attempts are under way at once; they are judged in the order of their draws, so the
+    law is that of one at a time. `first` is the first attempt's candidate, where it is drawn already.
     """
-    num_tokens = min(task.knobs.segment_size, task.sampling.max_new_tokens - len(response))
+    knobs = task.knobs
+    num_tokens = min(knobs.segment_size, task.sampling.max_new_tokens - len(response))
+
+    async def attempt(number: int, lane: int) -> tuple[Segment, float]:
+        opened = first if number == 0 else None
+        candidate = opened or await propose(response, num_tokens, DrawKey(index, number), lane)
+        return candidate, await score(np.concatenate([response, candidate.tokens]), candidate.finished, lane)
+
     rejected: list[tuple[tuple[Segment, SegmentRecord], float]] = []
-    for attempt in range(task.knobs.max_attempts):
-        key = DrawKey(index, attempt)
-        candidate = first if first is not None and attempt == 0 else await propose(response, num_tokens, key)
-        reward = await score(np.concatenate([response, candidate.tokens]), candidate.finished)
-        threshold = line.at(len(response) + len(candidate.tokens))
-        probability = acceptance_probability(reward, threshold, task.knobs.beta)
-        record = SegmentRecord(len(candidate.tokens), reward, threshold, probability, attempt + 1, "rule")
-        if task.uniform(key) < probability:
-            return candidate, record
-        rejected.append(((candidate, record), reward))
+    async with aclosing(in_order(attempt, knobs.max_attempts, knobs.proposals_per_round, task.lanes)) as attempts:
+        async for candidate, reward in attempts:
+            number = len(rejected)
+            threshold = line.at(len(response) + len(candidate.tokens))
+            probability = acceptance_probability(reward, threshold, knobs.beta)
+            record = SegmentRecord(len(candidate.tokens), reward, threshold, probability, number + 1, "rule")
+            if task.uniform(DrawKey(index, number)) < probability:
+                return candidate, record
+            rejected.append(((candidate, record), reward))
     (candidate, record), _ = best_candidate(rejected)
     return candidate, replace(record, num_attempts=len(rejected), accepted_by="fallback")

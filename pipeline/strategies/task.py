@@ -1,9 +1,10 @@
 """What a strategy is given besides its two awaitables, and what it may hold at once."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
-from typing import Any
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -13,6 +14,32 @@ from pipeline.records import DrawKey, Propose, Response, SamplingParams, Score, 
 NO_TOKENS: TokenArray = np.zeros(0, dtype=np.int32)
 
 
+class Lanes(Protocol):
+    """The lanes of a row whose attempts may overlap: its own, and those that no other row wants at the moment."""
+
+    def take(self) -> int | None:
+        """A lane that is free now, or None; never None while the row holds no lane."""
+        ...
+
+    def give_back(self, lane: int) -> None: ...
+
+
+class OneLane:
+    """A row's own lane and no other."""
+
+    def __init__(self) -> None:
+        self.is_taken = False
+
+    def take(self) -> int | None:
+        if self.is_taken:
+            return None
+        self.is_taken = True
+        return 0
+
+    def give_back(self, lane: int) -> None:
+        self.is_taken = False
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """One prompt to answer: the strategy's knobs, the sampling parameters, and the key of all its draws."""
@@ -20,6 +47,7 @@ class Task:
     knobs: Any
     sampling: SamplingParams
     row_key: int
+    lanes: Lanes = field(default_factory=OneLane)
 
     def uniform(self, key: DrawKey) -> float:
         """The uniform in (0, 1) that belongs to the acceptance of one attempt."""
@@ -47,3 +75,28 @@ async def all_of(calls: Iterable[Awaitable[Any]]) -> list[Any]:
     finally:
         for task in tasks:
             task.cancel()
+
+
+async def in_order(
+    attempt: Callable[[int, int], Awaitable[Any]], count: int, width: int, lanes: Lanes
+) -> AsyncIterator[Any]:
+    """Results of `attempt(number, lane)` for number 0, 1, … `count` - 1 in that order, up to `width` under way at once.
+
+    Close it (`contextlib.aclosing`) when no further result is wanted: what is under way is cancelled.
+    """
+    under_way: deque[tuple[int, asyncio.Future[Any]]] = deque()
+    num_started = 0
+    try:
+        for _ in range(count):
+            while len(under_way) < width and num_started < count and (lane := lanes.take()) is not None:
+                under_way.append((lane, asyncio.ensure_future(attempt(num_started, lane))))
+                num_started += 1
+            result = await under_way[0][1]
+            lanes.give_back(under_way.popleft()[0])
+            yield result
+    finally:
+        for _, attempt_under_way in under_way:
+            attempt_under_way.cancel()
+        await asyncio.gather(*(attempt_under_way for _, attempt_under_way in under_way), return_exceptions=True)
+        for lane, _ in under_way:
+            lanes.give_back(lane)

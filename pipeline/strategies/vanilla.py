@@ -11,7 +11,7 @@ async def sample_response(task: Task, propose: Propose, lane: int) -> tuple[Toke
     response, finished, segment = NO_TOKENS, False, 0
     while not finished and len(response) < task.sampling.max_new_tokens:
         num_tokens = min(task.knobs.segment_size, task.sampling.max_new_tokens - len(response))
-        candidate = await propose(response, num_tokens, DrawKey(segment, 0, lane))
+        candidate = await propose(response, num_tokens, DrawKey(segment, 0, lane), lane)
         response, finished = np.concatenate([response, candidate.tokens]), candidate.finished
         segment += 1
     return response, finished

@@ -95,8 +95,11 @@ def p_value(counts, probabilities):
     return scipy.stats.chisquare(observed, wanted).pvalue
 
 
-def draw_blocks(policy, reward, threshold, beta, attempts):
-    """NUM_DRAWS kept segments, counted, with the number that the fallback chose."""
+def draw_blocks(policy, reward, threshold, beta, attempts, proposals):
+    """NUM_DRAWS kept segments, counted, with the number that the fallback chose.
+
+    A quarter of the slots is filled with rows, so that each row finds room for three more proposals.
+    """
     config = AlignConfig.model_validate(
         {
             "input": "-",
@@ -113,6 +116,7 @@ def draw_blocks(policy, reward, threshold, beta, attempts):
                 "alpha": 1.0,
                 "beta": beta,
                 "reward_threshold": threshold,
+                "proposals_per_round": proposals,
             },
         }
     )
@@ -123,9 +127,13 @@ def draw_blocks(policy, reward, threshold, beta, attempts):
 
     async def run():
         coordinator = SegmentCoordinator(config, *handles, TokenRenderer())
-        return await asyncio.gather(
-            *(coordinator.align(PromptRow(i, f"row {i}", prompt="-")) for i in range(NUM_DRAWS))
-        )
+        room = asyncio.Semaphore(config.engine.slots // 4)
+
+        async def align(i):
+            async with room:
+                return await coordinator.align(PromptRow(i, f"row {i}", prompt="-"))
+
+        return await asyncio.gather(*(align(i) for i in range(NUM_DRAWS)))
 
     results = asyncio.run(run())
     for handle in handles:
@@ -136,25 +144,26 @@ def draw_blocks(policy, reward, threshold, beta, attempts):
 
 
 @pytest.mark.parametrize(
-    ("quantile", "beta", "attempts", "refuted"),
+    ("quantile", "beta", "attempts", "proposals", "refuted"),
     [
-        (0.9, 0.3, 3, {"fallback"}),
-        (0.9, 0.3, 12, {"threshold", "beta", "fallback"}),
-        (0.6, 0.5, 2, {"threshold", "fallback"}),
-        (0.6, 0.5, 30, {"threshold", "beta"}),
-        (0.4, 0.5, 2, {"threshold"}),
-        (0.6, 0.0, 3, {"threshold", "fallback"}),
+        (0.9, 0.3, 3, 1, {"fallback"}),
+        (0.9, 0.3, 12, 4, {"threshold", "beta", "fallback"}),
+        (0.6, 0.5, 2, 4, {"threshold", "fallback"}),
+        (0.6, 0.5, 30, 1, {"threshold", "beta"}),
+        (0.6, 0.5, 30, 4, {"threshold", "beta"}),
+        (0.4, 0.5, 2, 1, {"threshold"}),
+        (0.6, 0.0, 3, 1, {"threshold", "fallback"}),
     ],
-    ids=["low-fallback", "low", "middle-fallback", "middle", "high", "hard-rule"],
+    ids=["low-fallback", "low-4", "middle-fallback-4", "middle", "middle-4", "high", "hard-rule"],
 )
-def test_kept_segment_has_the_enumerated_law(quantile, beta, attempts, refuted):
+def test_kept_segment_has_the_enumerated_law(quantile, beta, attempts, proposals, refuted):
     policy, reward = tiny(AutoModelForCausalLM, 0, 12), tiny(AutoModelForSequenceClassification, 1, 30)
     pi, rewards = enumerate_block(policy, reward)
     order = np.argsort(rewards)
     threshold = float(rewards[order][np.searchsorted(np.cumsum(pi[order]), quantile)]) + 0.01
     probabilities, A = law(pi, rewards, threshold, beta, attempts)
     assert abs(probabilities.sum() - 1) < 1e-6
-    counts, num_fallback = draw_blocks(policy, reward, threshold, beta, attempts)
+    counts, num_fallback = draw_blocks(policy, reward, threshold, beta, attempts, proposals)
     assert p_value(counts, probabilities) > 1e-3
     expected_fallback = NUM_DRAWS * (1 - A) ** attempts
     assert abs(num_fallback - expected_fallback) < 5 * np.sqrt(expected_fallback + 1)

@@ -20,7 +20,7 @@ class Script:
         self.reward, self.ends_at = reward, ends_at
         self.proposals, self.scores = [], []
 
-    async def propose(self, response_tokens, num_tokens, key):
+    async def propose(self, response_tokens, num_tokens, key, lane=0):
         self.proposals.append((response_tokens.tolist(), num_tokens, key))
         await asyncio.sleep(0)
         tokens = np.full(num_tokens, 10 * key.segment + key.attempt + 100 * key.lane, dtype=np.int32)
@@ -36,6 +36,22 @@ class Script:
 def run(knobs, script, max_new_tokens=6):
     task = Task(knobs, SamplingParams(max_new_tokens, 1.0, 1.0, 0), row_key=42)
     return asyncio.run(STRATEGIES[knobs.name].run(task, script.propose, script.score))
+
+
+class ManyLanes:
+    """Lanes without end, and a record of how many were taken at once."""
+
+    def __init__(self):
+        self.taken, self.most = set(), 0
+
+    def take(self):
+        lane = next(lane for lane in range(100) if lane not in self.taken)
+        self.taken.add(lane)
+        self.most = max(self.most, len(self.taken))
+        return lane
+
+    def give_back(self, lane):
+        self.taken.remove(lane)
 
 
 def stars(**knobs):
@@ -64,6 +80,25 @@ def test_stars_falls_back_to_the_best_attempt():
     assert response.tokens.tolist() == [1, 1, 11, 11, 21, 21]
     assert all(r.accepted_by == "fallback" and r.num_attempts == 3 and r.reward == -1.0 for r in response.segments)
     assert response.reward == -1.0
+
+
+@pytest.mark.parametrize("attempts", [3, 20])
+def test_proposals_of_one_round_change_no_response_and_stay_within_their_width(attempts):
+    """The first passing attempt in draw order wins, whatever else was under way; what is not wanted is cancelled."""
+
+    def reward(tokens, finished):
+        return 1.0 if tokens and tokens[-1] % 10 in (5, 8) else 0.1 * (tokens[-1] % 7)
+
+    knobs = stars(max_attempts=attempts, alpha=1.0)
+    expected, lanes = run(knobs, Script(reward)), ManyLanes()
+    script = Script(reward)
+    task = Task(
+        knobs.model_copy(update={"proposals_per_round": 4}), SamplingParams(6, 1.0, 1.0, 0), row_key=42, lanes=lanes
+    )
+    response = asyncio.run(STRATEGIES["stars"].run(task, script.propose, script.score))
+    assert response.tokens.tolist() == expected.tokens.tolist() and response.segments == expected.segments
+    assert lanes.most == min(4, attempts) and not lanes.taken
+    assert len(script.proposals) <= sum(r.num_attempts for r in response.segments) + 3 * len(response.segments)
 
 
 def test_stars_stops_at_the_end_token_and_at_the_limit():
