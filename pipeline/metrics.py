@@ -43,12 +43,15 @@ class OutputTotals:
 
 @dataclass(frozen=True, slots=True)
 class RoleMetrics:
-    """One model's share of the run. `busy_fraction` is over its first call's start to its last call's end."""
+    """One model's share of the run. Of its busy time, `prefill_s` brought caches up to their prefixes (all of it, for
+    a reward model) and `sampling_s` drew tokens; the rest decoded. `busy_fraction` is over its first call's start to its last call's end."""
 
     num_calls: int
     num_rows: int
     num_tokens: int
     busy_s: float
+    prefill_s: float
+    sampling_s: float
     busy_fraction: float
     mean_cohort_size: float
 
@@ -166,6 +169,8 @@ def _role(usage: RoleUsage) -> RoleMetrics:
         usage.num_rows,
         usage.num_tokens,
         usage.busy_s,
+        usage.prefill_s,
+        usage.sampling_s,
         usage.busy_fraction,
         usage.mean_cohort_size,
     )

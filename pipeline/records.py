@@ -160,11 +160,14 @@ class ScoreCohort:
 @dataclass(frozen=True, slots=True)
 class CallStats:
     """What one model call cost. `pushed_tokens_R` counts tokens fed through the model, row by row; the two
-    instants are `time.time()` on the model's machine."""
+    instants are `time.time()` on the model's machine. Of the time between them, `prefill_s` brought caches up to
+    their prefixes and `sampling_s` drew tokens; the rest is the policy's decoding."""
 
     pushed_tokens_R: npt.NDArray[np.int32]
     started_s: float
     ended_s: float
+    prefill_s: float = 0.0
+    sampling_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

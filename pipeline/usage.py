@@ -13,6 +13,8 @@ class RoleUsage:
     num_rows: int = 0
     num_tokens: int = 0
     busy_s: float = 0.0
+    prefill_s: float = 0.0
+    sampling_s: float = 0.0
     first_started_s: float = 0.0
     last_ended_s: float = 0.0
 
@@ -23,6 +25,8 @@ class RoleUsage:
             num_rows=self.num_rows + len(stats.pushed_tokens_R),
             num_tokens=self.num_tokens + int(stats.pushed_tokens_R.sum()),
             busy_s=self.busy_s + stats.ended_s - stats.started_s,
+            prefill_s=self.prefill_s + stats.prefill_s,
+            sampling_s=self.sampling_s + stats.sampling_s,
             first_started_s=min(self.first_started_s or stats.started_s, stats.started_s),
             last_ended_s=max(self.last_ended_s, stats.ended_s),
         )
@@ -34,6 +38,8 @@ class RoleUsage:
             num_rows=self.num_rows + other.num_rows,
             num_tokens=self.num_tokens + other.num_tokens,
             busy_s=self.busy_s + other.busy_s,
+            prefill_s=self.prefill_s + other.prefill_s,
+            sampling_s=self.sampling_s + other.sampling_s,
             first_started_s=min(starts, default=0.0),
             last_ended_s=max(self.last_ended_s, other.last_ended_s),
         )

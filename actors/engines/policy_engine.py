@@ -42,10 +42,11 @@ class PolicyEngine:
         slots_R = cohort.slots_R.astype(np.int64)
         prefixes = split_prefixes(cohort.prefix_tokens, cohort.prefix_lengths_R)
         pushed_R = self.slots.catch_up(slots_R, prefixes, keep_last=True)
+        self.sampling_s, prefill_s = 0.0, time.time() - started_s
         tokens_RT, lengths_R, finished_R = self._decode(cohort, slots_R, prefixes)
         for slot, prefix, tokens, length in zip(slots_R, prefixes, tokens_RT, lengths_R, strict=True):
             self.slots.table.set(int(slot), np.concatenate([prefix, tokens[: length - 1]]))
-        stats = CallStats(pushed_R + lengths_R, started_s, time.time())
+        stats = CallStats(pushed_R + lengths_R, started_s, time.time(), prefill_s, self.sampling_s)
         return Proposals(tokens_RT, lengths_R, finished_R, stats)
 
     def _decode(
@@ -62,7 +63,9 @@ class PolicyEngine:
         active_sampler = sampler.take(torch.from_numpy(active))
         for t in range(tokens_RT.shape[1]):
             logits_WV = self._step(first, cohort.prefix_lengths_R[active] - 1 + t, last_token_R[active])
+            sampling_started_s = time.perf_counter()
             drawn = active_sampler.sample(logits_WV[: len(active)], t)
+            self.sampling_s += time.perf_counter() - sampling_started_s
             ended = torch.isin(drawn, self.end_token_ids).cpu().numpy()
             last_token_R[active] = tokens_RT[active, t] = drawn.cpu().numpy()
             lengths_R[active] = t + 1

@@ -50,4 +50,5 @@ class RewardEngine:
         # Row by row, because a matrix-vector product rounds differently with the number of rows.
         rewards = [self.slots.model.score(hidden[row]) for row in range(len(prefixes))]
         rewards_R = torch.cat(rewards).double().cpu().numpy()
-        return Scores(rewards_R, CallStats(pushed_R, started_s, time.time()))
+        ended_s = time.time()
+        return Scores(rewards_R, CallStats(pushed_R, started_s, ended_s, prefill_s=ended_s - started_s))
