@@ -7,6 +7,7 @@ integers, NumPy int64 arrays and torch int64 tensors on any device.
     row key     64 bits of BLAKE2b over (run seed, row id)
     subkey      Philox4x32(counter = (lane, segment, attempt, token index | purpose), key = row key)
     token noise Philox2x32(counter = (vocabulary id, subkey word 1), key = subkey word 0)
+    block noise Philox2x32(counter = (block of ids | purpose, subkey word 1), key = subkey word 0)
 """
 
 import hashlib
@@ -19,6 +20,7 @@ from pipeline.records import DrawKey
 
 MASK_32 = 0xFFFFFFFF
 ACCEPTANCE = 1 << 31  # in the counter's last word: token indices never reach this bit
+BLOCKS = 1 << 31  # in the counter's first word: vocabulary ids never reach this bit
 
 
 def row_key(seed: int, row_id: str) -> int:
@@ -57,6 +59,11 @@ def token_subkeys(
 def token_noise_bits(token_ids: Any, subkey_0: Any, subkey_1: Any) -> Any:
     """32 random bits for each vocabulary id; NumPy or torch int64, broadcasting."""
     return philox2x32(token_ids, subkey_1, subkey_0)
+
+
+def block_noise_bits(blocks: Any, subkey_0: Any, subkey_1: Any) -> Any:
+    """32 random bits for each block of vocabulary ids, independent of all token noise."""
+    return philox2x32(blocks | BLOCKS, subkey_1, subkey_0)
 
 
 def split_key(key: Any) -> tuple[Any, Any]:

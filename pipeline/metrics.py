@@ -44,7 +44,8 @@ class OutputTotals:
 @dataclass(frozen=True, slots=True)
 class RoleMetrics:
     """One model's share of the run. Of its busy time, `prefill_s` brought caches up to their prefixes (all of it, for
-    a reward model) and `sampling_s` drew tokens; the rest decoded. `busy_fraction` is over its first call's start to its last call's end."""
+    a reward model) and `sampling_s` drew tokens; the rest decoded. `busy_fraction` is over its first call's start to
+    its last call's end."""
 
     num_calls: int
     num_rows: int

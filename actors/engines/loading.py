@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 
+from actors.engines.packed_linear import pack_linears
 from actors.engines.policy_engine import PolicyEngine
 from actors.engines.reward_engine import RewardEngine
 from pipeline.config import EngineConfig, ModelConfig
@@ -31,4 +32,6 @@ def _load(auto_class: Any, config: ModelConfig) -> PreTrainedModel:
     torch.set_num_threads(config.num_threads)
     device = "cuda" if torch.cuda.is_available() and config.num_gpus != 0 else "cpu"
     model = auto_class.from_pretrained(config.model, dtype=getattr(torch, config.dtype))
-    return model.to(device).requires_grad_(False)
+    model = model.to(device).requires_grad_(False)
+    pack_linears(model)
+    return model

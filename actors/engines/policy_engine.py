@@ -52,10 +52,11 @@ class PolicyEngine:
     def _decode(
         self, cohort: ProposeCohort, slots_R: npt.NDArray[np.int64], prefixes: list[TokenArray]
     ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
-        """Lockstep decoding over a contiguous window of storage rows that shrinks as rows finish."""
+        """Lockstep decoding over a window of neighbouring storage rows that shrinks as rows finish."""
         R, cache = len(slots_R), self.slots.cache
-        longest = int((cohort.prefix_lengths_R + cohort.num_tokens_R).max())
-        first, active = cache.arrange(slots_R, max(R, MIN_WIDTH), int(self.slots.table.lengths_S.max()))
+        window, active = cache.select(slots_R)
+        assert isinstance(window, slice), "catch_up lays a cohort out side by side"
+        first, longest = window.start, int((cohort.prefix_lengths_R + cohort.num_tokens_R).max())
         sampler = Sampler.of(cohort, self.slots.model.config.get_text_config().vocab_size, self.slots.device)
         tokens_RT = np.zeros((R, int(cohort.num_tokens_R.max())), dtype=np.int32)
         lengths_R, finished_R = np.zeros(R, dtype=np.int32), np.zeros(R, dtype=np.bool_)
@@ -74,7 +75,7 @@ class PolicyEngine:
             if done.all():
                 break
             if done.any():
-                active = self._compact(first, active, done, min(longest, cache.capacity))
+                active = self._compact(first, active, done, longest)
                 active_sampler = sampler.take(torch.from_numpy(active))
         return tokens_RT, lengths_R, finished_R
 
@@ -82,20 +83,9 @@ class PolicyEngine:
         """One decode step; logits [W, V]. Filler rows stand on the dump column, where they disturb nothing."""
         width, cache = max(len(starts), MIN_WIDTH), self.slots.cache
         starts_W = np.full(width, cache.capacity - 1, dtype=np.int64)
-        tokens_W1 = np.zeros((width, 1), dtype=np.int64)
-        starts_W[: len(starts)], tokens_W1[: len(starts), 0] = starts, last_tokens
-        read_length = self.slots.padded_length(int(starts.max()) + 1)
-        position_ids = cache.begin(
-            slice(first, first + width), torch.from_numpy(starts_W).to(self.slots.device), 1, read_length
-        )
-        output = self.slots.model(
-            input_ids=torch.from_numpy(tokens_W1).to(self.slots.device),
-            position_ids=position_ids,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        return output.logits[:, -1]
+        tokens_W = np.zeros(width, dtype=np.int64)
+        starts_W[: len(starts)], tokens_W[: len(starts)] = starts, last_tokens
+        return self.slots.next_logits(slice(first, first + width), starts_W, tokens_W, len(starts))
 
     def _compact(
         self, first: int, active: npt.NDArray[np.int64], done: npt.NDArray[np.bool_], length: int
@@ -104,7 +94,7 @@ class PolicyEngine:
         num_active = int((~done).sum())
         holes = np.flatnonzero(done[:num_active])
         fillings = num_active + np.flatnonzero(~done[num_active:])
-        self.slots.cache.exchange_rows(first + holes, first + fillings, length)
+        self.slots.cache.move_rows(first + fillings, first + holes, length)
         order = np.arange(len(active))
         order[holes], order[fillings] = fillings, holes
         return active[order][:num_active]

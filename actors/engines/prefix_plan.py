@@ -16,7 +16,7 @@ import numpy.typing as npt
 from pipeline.records import TokenArray
 
 MIN_FORK_TOKENS = 4  # below this, copying a prefix costs more than computing it
-MIN_GROUP_FILL = 0.5  # rows of one forward are at least this share of the longest, so padding stays below half
+MAX_PADDING_FRACTION, MAX_PADDING_TOKENS = 0.1, 8  # of the longest row of a forward; the larger of the two
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,23 +118,31 @@ def _fork(
     return feed.fork(int(slots_N[likely[best]]), start)
 
 
-def group_by_length(feeds: list[Feed], max_tokens: int) -> Iterator[list[Feed]]:
-    """Cut feeds into chunks of at most `max_tokens` and into groups of like length, in an order that can be run.
+def group_by_length(feeds: list[Feed], chunk_tokens: int, forward_tokens: int) -> Iterator[list[Feed]]:
+    """Cut feeds into forwards: chunks of like length, longest first, in an order that can be run.
 
     A chunk of a row comes after the row's earlier chunks, because a round takes one chunk of every row.
+
+    Args:
+        feeds: what to feed.
+        chunk_tokens: most tokens of one row in one forward.
+        forward_tokens: most tokens of all rows of one forward, padding included; one row may always go.
     """
     rest = [feed for feed in feeds if feed.num_tokens > 0]
     while rest:
-        chunks = [Feed(f.row, f.start, min(f.end, f.start + max_tokens)) for f in rest]
+        chunks = [Feed(f.row, f.start, min(f.end, f.start + chunk_tokens)) for f in rest]
         chunks.sort(key=lambda chunk: -chunk.num_tokens)
         group: list[Feed] = []
         for chunk in chunks:
-            if group and chunk.num_tokens < MIN_GROUP_FILL * group[0].num_tokens:
+            longest = group[0].num_tokens if group else 0
+            is_full = (len(group) + 1) * longest > forward_tokens
+            most_padding = max(MAX_PADDING_FRACTION * longest, MAX_PADDING_TOKENS)
+            if group and (is_full or longest - chunk.num_tokens > most_padding):
                 yield group
                 group = []
             group.append(chunk)
         yield group
-        rest = [Feed(f.row, f.start + max_tokens, f.end) for f in rest if f.num_tokens > max_tokens]
+        rest = [Feed(f.row, f.start + chunk_tokens, f.end) for f in rest if f.num_tokens > chunk_tokens]
 
 
 def _leading_true(equal: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:

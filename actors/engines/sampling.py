@@ -1,9 +1,11 @@
-"""Token sampling with keyed noise: temperature, top-k, top-p per row, then Gumbel-max.
+"""Token sampling with keyed noise: temperature, top-k, top-p per row, then Gumbel-max in two steps.
 
-Gumbel-max over the kept tokens is an exact draw from their softmax, and unlike the inverse CDF it is nearly immune
-to a last-bit difference in the logits: a token flips only when two perturbed scores tie.
+Gumbel-max is an exact draw from a softmax, and unlike the inverse CDF it is nearly immune to a last-bit difference in
+the logits: a token flips only when two perturbed scores tie. The vocabulary is cut into blocks of `BLOCK` ids: first
+a block is drawn by the log-sum-exp of its scores, then a token inside it. That is the same softmax, with noise for
+V / BLOCK + BLOCK numbers instead of V.
 
-Axes: R rows, V vocabulary, N kept candidates, T tokens of a segment.
+Axes: R rows, V vocabulary, B blocks, N ids of a block, T tokens of a segment.
 """
 
 from dataclasses import dataclass
@@ -11,27 +13,29 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from pipeline.draws import token_noise_bits, token_subkeys
+from pipeline.draws import block_noise_bits, token_noise_bits, token_subkeys
 from pipeline.records import ProposeCohort
+
+BLOCK = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Sampler:
     """The sampling parameters and draw keys of one cohort, on the model's device.
 
-    `temperature_R` is 1 for greedy rows, whose noise is switched off by `noise_scale_R`. `num_candidates` is the
-    widest top-k of the cohort, or the whole vocabulary; `is_sorted` when a cut needs them from high to low.
+    `temperature_R` is 1 for greedy rows. `num_sorted` is how many of the highest scores the cuts need in order: the
+    widest top-k, the whole vocabulary for a top-p without top-k, 0 when nothing is cut.
     """
 
     temperature_R: torch.Tensor
-    noise_scale_R: torch.Tensor
+    greedy_R: torch.Tensor
     top_p_R: torch.Tensor
     top_k_R: torch.Tensor
     subkey_0_RT: torch.Tensor
     subkey_1_RT: torch.Tensor
-    num_candidates: int
+    num_sorted: int
     cuts_mass: bool
-    is_sorted: bool
+    has_greedy: bool
 
     @classmethod
     def of(cls, cohort: ProposeCohort, vocabulary_size: int, device: torch.device) -> "Sampler":
@@ -41,58 +45,71 @@ class Sampler:
         subkeys = token_subkeys(cohort.row_keys_R, cohort.draw_keys_R3, int(cohort.num_tokens_R.max()))
         tensors = (
             np.where(greedy_R, 1.0, cohort.temperature_R).astype(np.float32),
-            np.where(greedy_R, 0.0, 1.0).astype(np.float32),
+            greedy_R,
             cohort.top_p_R.astype(np.float32),
             top_k_R.astype(np.int64),
             *subkeys,
         )
         cuts_mass = bool((cohort.top_p_R < 1).any())
+        is_cut = cuts_mass or bool((top_k_R < vocabulary_size).any())
         return cls(
             *(torch.from_numpy(array).to(device) for array in tensors),
-            num_candidates=int(top_k_R.max()),
+            num_sorted=int(top_k_R.max()) if is_cut else 0,
             cuts_mass=cuts_mass,
-            is_sorted=cuts_mass or bool((top_k_R < vocabulary_size).any()),
+            has_greedy=bool(greedy_R.any()),
         )
 
     def take(self, order: torch.Tensor) -> "Sampler":
         """The same sampler for the rows `order` [W] (indices into R)."""
         return Sampler(
             self.temperature_R[order],
-            self.noise_scale_R[order],
+            self.greedy_R[order],
             self.top_p_R[order],
             self.top_k_R[order],
             self.subkey_0_RT[order],
             self.subkey_1_RT[order],
-            self.num_candidates,
+            self.num_sorted,
             self.cuts_mass,
-            self.is_sorted,
+            self.has_greedy,
         )
 
     def sample(self, logits_RV: torch.Tensor, token_index: int) -> torch.Tensor:
         """One token id per row, int64 [R], for the segment's token `token_index`."""
-        scores_RN, ids_RN = self._candidates(logits_RV.float())
-        scores_RN = self._cut(scores_RN / self.temperature_R[:, None])
+        scores_RV = self._cut(logits_RV.float() / self.temperature_R[:, None])
         key_0, key_1 = self.subkey_0_RT[:, token_index, None], self.subkey_1_RT[:, token_index, None]
-        noise_RN = gumbel(token_noise_bits(ids_RN, key_0, key_1)) * self.noise_scale_R[:, None]
-        best_R = (scores_RN + noise_RN).argmax(dim=-1, keepdim=True)
-        return ids_RN.expand_as(scores_RN).gather(1, best_R)[:, 0]
+        drawn_R = _draw(scores_RV, key_0, key_1)
+        return torch.where(self.greedy_R, scores_RV.argmax(dim=-1), drawn_R) if self.has_greedy else drawn_R
 
-    def _candidates(self, logits_RV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits and ids, sorted from high to low where a cut needs the order."""
-        if self.is_sorted:
-            return logits_RV.topk(self.num_candidates, dim=-1)
-        return logits_RV, torch.arange(logits_RV.shape[1], device=logits_RV.device)[None, :]
-
-    def _cut(self, scores_RN: torch.Tensor) -> torch.Tensor:
+    def _cut(self, scores_RV: torch.Tensor) -> torch.Tensor:
         """Apply each row's top-k, then its top-p, in the order of Hugging Face's generate."""
-        ranks = torch.arange(scores_RN.shape[1], device=scores_RN.device)[None, :]
-        if self.is_sorted:
-            scores_RN = scores_RN.masked_fill(ranks >= self.top_k_R[:, None], float("-inf"))
+        if not self.num_sorted:
+            return scores_RV
+        scores_RN, ids_RN = scores_RV.topk(self.num_sorted, dim=-1)
+        ranks = torch.arange(self.num_sorted, device=scores_RV.device)[None, :]
+        scores_RN = scores_RN.masked_fill(ranks >= self.top_k_R[:, None], float("-inf"))
         if self.cuts_mass:
             mass_RN = scores_RN.softmax(dim=-1)
             before_RN = mass_RN.cumsum(dim=-1) - mass_RN
             scores_RN = scores_RN.masked_fill((before_RN >= self.top_p_R[:, None]) & (ranks > 0), float("-inf"))
-        return scores_RN
+        return torch.full_like(scores_RV, float("-inf")).scatter_(1, ids_RN, scores_RN)
+
+
+def _draw(scores_RV: torch.Tensor, key_0: torch.Tensor, key_1: torch.Tensor) -> torch.Tensor:
+    """One id per row from softmax(scores), int64 [R]; the keys are [R, 1]."""
+    num_blocks = -(-scores_RV.shape[1] // BLOCK)
+    padding = num_blocks * BLOCK - scores_RV.shape[1]
+    if padding:
+        scores_RV = torch.nn.functional.pad(scores_RV, (0, padding), value=float("-inf"))
+    scores_RBN = scores_RV.view(-1, num_blocks, BLOCK)
+    highest_R11 = scores_RV.amax(dim=-1)[:, None, None]
+    # Scores so far below the highest that exp gives 0 could not win: the noise spans less than 26.
+    mass_RB = (scores_RBN - highest_R11).exp_().sum(dim=-1).log_()
+    blocks_1B = torch.arange(num_blocks, device=scores_RV.device)[None, :]
+    block_R1 = (mass_RB + gumbel(block_noise_bits(blocks_1B, key_0, key_1))).argmax(dim=-1, keepdim=True)
+    scores_RN = scores_RBN.gather(1, block_R1[:, :, None].expand(-1, 1, BLOCK))[:, 0]
+    ids_RN = block_R1 * BLOCK + torch.arange(BLOCK, device=scores_RV.device)[None, :]
+    best_R1 = (scores_RN + gumbel(token_noise_bits(ids_RN, key_0, key_1))).argmax(dim=-1, keepdim=True)
+    return ids_RN.gather(1, best_R1)[:, 0]
 
 
 def gumbel(bits: torch.Tensor) -> torch.Tensor:

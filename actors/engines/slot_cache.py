@@ -18,6 +18,8 @@ import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 Rows = slice | torch.Tensor
+GROUP_ROWS = 8  # neighbours that attention reads to the length of the longest of them
+MAX_READ_RATIO = 1.15  # columns read against those read in the best order, before it pays to reorder
 
 
 @dataclass(slots=True)
@@ -80,19 +82,27 @@ class SlotLayer(CacheLayerMixin):
         return self.cache.capacity
 
 
+def _columns_read(lengths_R: npt.NDArray[np.int64]) -> int:
+    """Columns that groups of `GROUP_ROWS` neighbours read together."""
+    firsts = np.arange(0, len(lengths_R), GROUP_ROWS)
+    return int((np.maximum.reduceat(lengths_R, firsts) * np.diff(np.append(firsts, len(lengths_R)))).sum())
+
+
 class SlotCache(Cache):
     """The storage of all layers and the map from slot to storage row.
 
     Args:
         num_layers: attention layers of the model.
-        num_slots: sequences held at once.
+        lengths_S: valid columns of every slot, kept up to date by whoever feeds them.
         max_len: most tokens of one sequence.
-        min_rows: fewest storage rows, so that a small cohort can be widened with filler rows.
+        min_rows: fewest rows of a forward, so that a small cohort can be widened with filler rows.
     """
 
-    def __init__(self, num_layers: int, num_slots: int, max_len: int, min_rows: int) -> None:
+    def __init__(self, num_layers: int, lengths_S: npt.NDArray[np.int64], max_len: int, min_rows: int) -> None:
         super().__init__(layers=[SlotLayer(self) for _ in range(num_layers)])
-        self.num_rows = max(num_slots, min_rows)
+        self.num_rows = len(lengths_S)
+        self.min_rows = min_rows
+        self.lengths_S = lengths_S
         self.capacity = max_len + 1
         self.row_of_slot = np.arange(self.num_rows)
         self.slot_of_row = np.arange(self.num_rows)
@@ -115,44 +125,71 @@ class SlotCache(Cache):
         self.step = Step(rows, starts_R, columns_RT, read_length or num_tokens, is_fresh=read_length is None)
         return positions_RT.clamp(max=self.capacity - 2)
 
-    def select(self, slots_R: npt.NDArray[np.int64]) -> Rows:
-        """The storage rows of these slots, in this order, as an index."""
-        return torch.from_numpy(self.row_of_slot[slots_R])
+    def select(self, slots_R: npt.NDArray[np.int64]) -> tuple[Rows, npt.NDArray[np.int64]]:
+        """The storage rows of these slots as a slice if they are neighbours, else as an index; and the order of the
+        slots in it."""
+        rows_R = self.row_of_slot[slots_R]
+        order = np.argsort(rows_R, kind="stable")
+        first, last = int(rows_R[order[0]]), int(rows_R[order[-1]]) + 1
+        rows = slice(first, last) if last - first == len(slots_R) else torch.from_numpy(rows_R[order])
+        return rows, order
 
-    def arrange(self, slots_R: npt.NDArray[np.int64], width: int, length: int) -> tuple[int, npt.NDArray[np.int64]]:
-        """Exchange storage rows until these slots fill the head of one window of `width` rows.
+    def arrange(
+        self, slots_R: npt.NDArray[np.int64], lengths_R: npt.NDArray[np.int64], last_R: npt.NDArray[np.bool_]
+    ) -> int:
+        """Exchange storage rows until these slots lie side by side, those marked in `last_R` behind the others.
 
-        The window is the one that already holds most of them, so that a steady cohort costs nothing. `length` must
-        cover the valid length of every slot.
+        The place is where most of them lie already, and they are ordered by length only when that saves a fair share
+        of the columns that attention reads, so that a steady cohort costs nothing.
+
+        Args:
+            slots_R: the cohort, all different.
+            lengths_R: columns that each of them will have to read.
+            last_R: slots that are about to be filled anew.
 
         Returns:
-            The window's first row, and the order of the cohort inside it: `slots_R[order]` lie in rows
-            first, first + 1, ...
+            The first of the storage rows, from which `max(R, min_rows)` can be taken.
         """
+        R, rows_R = len(slots_R), self.row_of_slot[slots_R]
         occupied = np.zeros(self.num_rows, dtype=np.int64)
-        occupied[self.row_of_slot[slots_R]] = 1
-        head = np.convolve(occupied, np.ones(len(slots_R), dtype=np.int64), mode="valid")
-        first = int(np.argmax(head[: self.num_rows - width + 1]))
-        wanted = np.arange(first, first + len(slots_R))
-        free = wanted[occupied[wanted] == 0]
-        outside = np.setdiff1d(self.row_of_slot[slots_R], wanted)
-        self.exchange_rows(free, outside, length)
-        return first, np.argsort(self.row_of_slot[slots_R], kind="stable")
+        occupied[rows_R] = 1
+        hits = np.convolve(occupied, np.ones(R, dtype=np.int64), mode="valid")
+        first = int(np.argmax(hits[: self.num_rows - max(R, self.min_rows) + 1]))
+        wanted = self._order(rows_R, lengths_R, last_R, first)
+        place = first + np.arange(R)
+        self.move_rows(rows_R[wanted], place, int(self.lengths_S.max()))
+        return first
 
-    def exchange_rows(self, rows_a: npt.NDArray[np.int64], rows_b: npt.NDArray[np.int64], length: int) -> None:
-        """Swap the first `length` columns of storage rows pairwise; slots keep their contents.
+    def _order(
+        self, rows_R: npt.NDArray[np.int64], lengths_R: npt.NDArray[np.int64], last_R: npt.NDArray[np.bool_], first: int
+    ) -> npt.NDArray[np.int64]:
+        """The cohort's order in its window: a permutation of 0 … R - 1 that moves few rows."""
+        R = len(rows_R)
+        by_length = np.lexsort((lengths_R, last_R))
+        order = np.full(R, -1)
+        num_first = R - int(last_R.sum())
+        stays = (rows_R >= first) & (rows_R < first + R) & ((rows_R < first + num_first) != last_R)
+        order[rows_R[stays] - first] = np.flatnonzero(stays)
+        moves = by_length[~stays[by_length]]
+        order[np.flatnonzero(order < 0)] = moves
+        reads = [_columns_read(lengths_R[some]) for some in (order, by_length)]
+        return order if reads[0] <= MAX_READ_RATIO * reads[1] else by_length
 
-        `length` must cover the valid length of every slot concerned.
-        """
-        if len(rows_a) == 0:
+    def move_rows(self, sources: npt.NDArray[np.int64], targets: npt.NDArray[np.int64], length: int) -> None:
+        """Put the first `length` columns of storage rows `sources` into rows `targets`; what lies there moves to the
+        rows that become free. Slots keep their contents, of which `length` must cover the valid ones."""
+        moved = sources != targets
+        sources, targets = sources[moved], targets[moved]
+        if len(sources) == 0:
             return
-        to, source = np.concatenate([rows_a, rows_b]), np.concatenate([rows_b, rows_a])
+        displaced, freed = np.setdiff1d(targets, sources), np.setdiff1d(sources, targets)
+        source, target = np.concatenate([sources, displaced]), np.concatenate([targets, freed])
         for layer in self.layers:
-            if layer.is_initialized:
-                layer.keys[to, :, :length] = layer.keys[source, :, :length]
-                layer.values[to, :, :length] = layer.values[source, :, :length]
-        self.slot_of_row[to] = self.slot_of_row[source]
-        self.row_of_slot[self.slot_of_row[to]] = to
+            if layer.is_initialized and length:
+                layer.keys[target, :, :length] = layer.keys[source, :, :length]
+                layer.values[target, :, :length] = layer.values[source, :, :length]
+        self.slot_of_row[target] = self.slot_of_row[source]
+        self.row_of_slot[self.slot_of_row[target]] = target
 
     def copy_columns(self, source_slot: int, target_slot: int, start: int, end: int) -> None:
         """Fork: give `target_slot` the columns [start, end) of `source_slot`."""

@@ -4,21 +4,26 @@ Axes: R rows of the cohort, T tokens of one forward, H hidden size.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from transformers import PreTrainedModel
 
-from actors.engines.attention import SLOT_ATTENTION
-from actors.engines.prefix_plan import Feed, TokenTable, group_by_length, plan_feeds
-from actors.engines.slot_cache import Rows, SlotCache
+from actors.engines.attention import SLOT_ATTENTION, RowGroup
+from actors.engines.prefix_plan import MAX_PADDING_TOKENS, Feed, TokenTable, group_by_length, plan_feeds
+from actors.engines.slot_cache import GROUP_ROWS, Rows, SlotCache
 from pipeline.config import EngineConfig
 from pipeline.errors import ConfigError
 from pipeline.records import TokenArray
 
 MIN_WIDTH = 4  # below four rows, fp32 matrix kernels round differently: narrower decode steps get filler rows
-READ_MULTIPLE = 32  # attention reads whole blocks of columns, so that its shape changes seldom
+FORWARD_TOKENS = {
+    "cpu": 2048,
+    "cuda": 16384,
+}  # most tokens of one forward: its activations stay small
+READ_MULTIPLE = 16  # attention reads whole blocks of columns, so that its shape changes seldom
 ROLLING_BACK = {"full_attention", "sliding_attention", "chunked_attention"}
 
 HiddenSink = Callable[[Feed, torch.Tensor], None]
@@ -47,8 +52,9 @@ class SlotModel:
         self.device = model.device
         self.max_model_len = engine.max_model_len
         self.prefill_chunk = engine.prefill_chunk
+        self.forward_tokens = FORWARD_TOKENS[self.device.type]
         self.table = TokenTable(max(engine.slots, MIN_WIDTH), engine.max_model_len)
-        self.cache = SlotCache(config.num_hidden_layers, engine.slots, engine.max_model_len, MIN_WIDTH)
+        self.cache = SlotCache(config.num_hidden_layers, self.table.lengths_S, engine.max_model_len, MIN_WIDTH)
 
     def catch_up(
         self,
@@ -66,17 +72,28 @@ class SlotModel:
             Tokens pushed for each row, int32 [R].
         """
         pushed_R = np.zeros(len(slots_R), dtype=np.int32)
-        for wave in plan_feeds(self.table, slots_R, prefixes, keep_last):
+        waves = plan_feeds(self.table, slots_R, prefixes, keep_last)
+        self._arrange(waves, slots_R, prefixes)
+        for wave in waves:
             for feed in wave:
                 if feed.copy_from is not None:
                     self.cache.copy_columns(feed.copy_from, int(slots_R[feed.row]), feed.copy_start, feed.start)
             ends = {feed.row: feed.end for feed in wave}
-            for group in group_by_length(wave, self.prefill_chunk):
+            for group in group_by_length(wave, self.prefill_chunk, self.forward_tokens):
                 self._feed(group, ends, slots_R, prefixes, sink)
                 pushed_R[[feed.row for feed in group]] += [feed.num_tokens for feed in group]
             for feed in wave:
                 self.table.set(int(slots_R[feed.row]), prefixes[feed.row][: feed.end])
         return pushed_R
+
+    def _arrange(self, waves: list[list[Feed]], slots_R: npt.NDArray[np.int64], prefixes: list[TokenArray]) -> None:
+        """Lay the cohort out side by side, newcomers last: the others are then one slice in every forward."""
+        num_tokens_R = np.zeros(len(slots_R), dtype=np.int64)
+        for wave in waves:
+            for feed in wave:
+                num_tokens_R[feed.row] = feed.num_tokens
+        lengths_R = np.array([len(prefix) for prefix in prefixes])
+        self.cache.arrange(slots_R, lengths_R, num_tokens_R > 2 * np.median(num_tokens_R) + MAX_PADDING_TOKENS)
 
     def _feed(
         self,
@@ -86,13 +103,14 @@ class SlotModel:
         prefixes: list[TokenArray],
         sink: HiddenSink | None,
     ) -> None:
-        """One forward over a group of chunks of like length, longest first, right-padded to the longest."""
-        num_tokens = max(group[0].num_tokens, MIN_WIDTH)
+        """One forward over a group of chunks of like length, right-padded to the longest."""
+        rows, order = self.cache.select(slots_R[[feed.row for feed in group]])
+        group = [group[i] for i in order]
+        num_tokens = max(MIN_WIDTH, *(feed.num_tokens for feed in group))
         tokens_RT = np.zeros((len(group), num_tokens), dtype=np.int64)
         for i, feed in enumerate(group):
             tokens_RT[i, : feed.num_tokens] = prefixes[feed.row][feed.start : feed.end]
         starts_R = np.array([feed.start for feed in group])
-        rows = self.cache.select(slots_R[[feed.row for feed in group]])
         hidden_RTH = self.forward_hidden(rows, starts_R, tokens_RT)
         for i, feed in enumerate(group):
             if sink is not None and feed.end == ends[feed.row]:
@@ -102,15 +120,47 @@ class SlotModel:
         self, rows: Rows, starts_R: npt.NDArray[np.int64], tokens_RT: npt.NDArray[np.int64]
     ) -> torch.Tensor:
         """Last hidden states [R, T, H] of new tokens that start at each row's own position."""
-        end = int(starts_R.max()) + tokens_RT.shape[1]
-        read_length = self.padded_length(end) if starts_R.any() else None
+        lengths_R = None if not starts_R.any() else starts_R + tokens_RT.shape[1]
+        return self._forward(self.body, rows, starts_R, tokens_RT, lengths_R).last_hidden_state
+
+    def next_logits(
+        self, rows: Rows, starts_W: npt.NDArray[np.int64], tokens_W: npt.NDArray[np.int64], num_rows: int
+    ) -> torch.Tensor:
+        """Logits [W, V] after one more token of every row; rows from `num_rows` on are fillers."""
+        lengths_W = starts_W + 1
+        lengths_W[num_rows:] = lengths_W[:num_rows].max()
+        return self._forward(self.model, rows, starts_W, tokens_W[:, None], lengths_W, logits_to_keep=1).logits[:, -1]
+
+    def _forward(
+        self,
+        module: PreTrainedModel,
+        rows: Rows,
+        starts_R: npt.NDArray[np.int64],
+        tokens_RT: npt.NDArray[np.int64],
+        lengths_R: npt.NDArray[np.int64] | None,
+        **options: Any,
+    ) -> Any:
+        """One forward; `lengths_R` columns are attended to, None when every row starts at 0."""
+        groups = () if lengths_R is None else row_groups([self.padded_length(n) for n in lengths_R.tolist()])
+        read_length = max((group.length for group in groups), default=None)
         starts = torch.from_numpy(starts_R).to(self.device)
         position_ids = self.cache.begin(rows, starts, tokens_RT.shape[1], read_length)
-        tokens = torch.from_numpy(tokens_RT).to(self.device)
-        return self.body(
-            input_ids=tokens, position_ids=position_ids, past_key_values=self.cache, use_cache=True
-        ).last_hidden_state
+        return module(
+            input_ids=torch.from_numpy(tokens_RT).to(self.device),
+            position_ids=position_ids,
+            past_key_values=self.cache,
+            use_cache=True,
+            row_groups=groups,
+            **options,
+        )
 
     def padded_length(self, length: int) -> int:
         """Columns to read for `length` valid ones."""
         return min(-(-length // READ_MULTIPLE) * READ_MULTIPLE, self.cache.capacity)
+
+
+def row_groups(lengths_R: list[int]) -> tuple[RowGroup, ...]:
+    """Neighbouring rows that read to the length of the longest of them."""
+    firsts = range(0, len(lengths_R), GROUP_ROWS)
+    ends = [min(first + GROUP_ROWS, len(lengths_R)) for first in firsts]
+    return tuple(RowGroup(first, end, max(lengths_R[first:end])) for first, end in zip(firsts, ends, strict=True))
