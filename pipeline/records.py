@@ -147,6 +147,11 @@ class ProposeCohort:
     top_p_R: npt.NDArray[np.float32]
     top_k_R: npt.NDArray[np.int32]
 
+    @property
+    def last_tokens_R(self) -> TokenArray:
+        """The last token of every prefix."""
+        return self.prefix_tokens[np.cumsum(self.prefix_lengths_R) - 1]
+
 
 @dataclass(frozen=True, slots=True)
 class ScoreCohort:

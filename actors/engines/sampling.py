@@ -73,10 +73,15 @@ class Sampler:
             self.has_greedy,
         )
 
-    def sample(self, logits_RV: torch.Tensor, token_index: int) -> torch.Tensor:
-        """One token id per row, int64 [R], for the segment's token `token_index`."""
+    def widened(self, width: int) -> "Sampler":
+        """Its copy for `width` rows, of which those beyond its own repeat the last one."""
+        rows = torch.arange(width, device=self.top_k_R.device).clamp(max=len(self.top_k_R) - 1)
+        return self.take(rows)
+
+    def sample(self, logits_RV: torch.Tensor, token_index_1: torch.Tensor) -> torch.Tensor:
+        """One token id per row, int64 [R], for the segment's token `token_index_1`, int64 [1]."""
         scores_RV = self._cut(logits_RV.float() / self.temperature_R[:, None])
-        key_0, key_1 = self.subkey_0_RT[:, token_index, None], self.subkey_1_RT[:, token_index, None]
+        key_0, key_1 = (keys.index_select(1, token_index_1) for keys in (self.subkey_0_RT, self.subkey_1_RT))
         drawn_R = _draw(scores_RV, key_0, key_1)
         return torch.where(self.greedy_R, scores_RV.argmax(dim=-1), drawn_R) if self.has_greedy else drawn_R
 

@@ -95,13 +95,11 @@ class SlotCache(Cache):
         num_layers: attention layers of the model.
         lengths_S: valid columns of every slot, kept up to date by whoever feeds them.
         max_len: most tokens of one sequence.
-        min_rows: fewest rows of a forward, so that a small cohort can be widened with filler rows.
     """
 
-    def __init__(self, num_layers: int, lengths_S: npt.NDArray[np.int64], max_len: int, min_rows: int) -> None:
+    def __init__(self, num_layers: int, lengths_S: npt.NDArray[np.int64], max_len: int) -> None:
         super().__init__(layers=[SlotLayer(self) for _ in range(num_layers)])
         self.num_rows = len(lengths_S)
-        self.min_rows = min_rows
         self.lengths_S = lengths_S
         self.capacity = max_len + 1
         self.row_of_slot = np.arange(self.num_rows)
@@ -135,30 +133,30 @@ class SlotCache(Cache):
         return rows, order
 
     def arrange(
-        self, slots_R: npt.NDArray[np.int64], lengths_R: npt.NDArray[np.int64], last_R: npt.NDArray[np.bool_]
-    ) -> int:
+        self,
+        slots_R: npt.NDArray[np.int64],
+        lengths_R: npt.NDArray[np.int64],
+        last_R: npt.NDArray[np.bool_],
+        places: npt.NDArray[np.int64],
+    ) -> None:
         """Exchange storage rows until these slots lie side by side, those marked in `last_R` behind the others.
 
-        The place is where most of them lie already, and they are ordered by length only when that saves a fair share
-        of the columns that attention reads, so that a steady cohort costs nothing.
+        They come to lie where most of them are already, and they are ordered by length only when that saves a fair
+        share of the columns that attention reads, so that a steady cohort costs nothing.
 
         Args:
             slots_R: the cohort, all different.
             lengths_R: columns that each of them will have to read.
             last_R: slots that are about to be filled anew.
-
-        Returns:
-            The first of the storage rows, from which `max(R, min_rows)` can be taken.
+            places: storage rows at which the cohort may begin.
         """
         R, rows_R = len(slots_R), self.row_of_slot[slots_R]
         occupied = np.zeros(self.num_rows, dtype=np.int64)
         occupied[rows_R] = 1
         hits = np.convolve(occupied, np.ones(R, dtype=np.int64), mode="valid")
-        first = int(np.argmax(hits[: self.num_rows - max(R, self.min_rows) + 1]))
+        first = int(places[np.argmax(hits[places])])
         wanted = self._order(rows_R, lengths_R, last_R, first)
-        place = first + np.arange(R)
-        self.move_rows(rows_R[wanted], place, int(self.lengths_S.max()))
-        return first
+        self.move_rows(rows_R[wanted], first + np.arange(R), int(self.lengths_S.max()))
 
     def _order(
         self, rows_R: npt.NDArray[np.int64], lengths_R: npt.NDArray[np.int64], last_R: npt.NDArray[np.bool_], first: int
