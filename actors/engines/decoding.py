@@ -64,7 +64,7 @@ class ShrinkingDecoder:
     def _step(self, first: int, starts: npt.NDArray[np.int32], last_tokens: npt.NDArray[np.int64]) -> torch.Tensor:
         """One decode step; logits [W, V]. Filler rows stand on the dump column, where they disturb nothing."""
         width = self.slots.shapes.width(len(starts))
-        starts_W = np.full(width, self.slots.cache.capacity - 1, dtype=np.int64)
+        starts_W = np.full(width, self.slots.cache.num_columns - 1, dtype=np.int64)
         tokens_W = np.zeros(width, dtype=np.int64)
         starts_W[: len(starts)], tokens_W[: len(starts)] = starts, last_tokens
         return self.slots.next_logits(slice(first, first + width), starts_W, tokens_W, len(starts))

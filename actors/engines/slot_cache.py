@@ -38,7 +38,7 @@ class Step:
 
 
 class SlotLayer(CacheLayerMixin):
-    """One layer's keys and values [S, K, capacity, D], allocated when the first forward shows their shape."""
+    """One layer's keys and values [S, K, num_columns, D], allocated when the first forward shows their shape."""
 
     is_sliding = False
     is_compileable = False
@@ -48,7 +48,7 @@ class SlotLayer(CacheLayerMixin):
         self.cache = cache
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        shape = (self.cache.num_rows, key_states.shape[1], self.cache.capacity)
+        shape = (self.cache.num_rows, key_states.shape[1], self.cache.num_columns)
         self.keys = key_states.new_zeros(*shape, key_states.shape[-1])
         self.values = value_states.new_zeros(*shape, value_states.shape[-1])
         self.is_initialized = True
@@ -79,7 +79,7 @@ class SlotLayer(CacheLayerMixin):
         return self.cache.step.read_length
 
     def get_max_length(self) -> int:
-        return self.cache.capacity
+        return self.cache.num_columns
 
 
 def _columns_read(lengths_R: npt.NDArray[np.int64]) -> int:
@@ -95,13 +95,14 @@ class SlotCache(Cache):
         num_layers: attention layers of the model.
         lengths_S: valid columns of every slot, kept up to date by whoever feeds them.
         max_len: most tokens of one sequence.
+        num_columns: what is allocated for each, the dump column included; more than `max_len`.
     """
 
-    def __init__(self, num_layers: int, lengths_S: npt.NDArray[np.int64], max_len: int) -> None:
+    def __init__(self, num_layers: int, lengths_S: npt.NDArray[np.int64], max_len: int, num_columns: int) -> None:
         super().__init__(layers=[SlotLayer(self) for _ in range(num_layers)])
         self.num_rows = len(lengths_S)
         self.lengths_S = lengths_S
-        self.capacity = max_len + 1
+        self.max_len, self.num_columns = max_len, num_columns
         self.row_of_slot = np.arange(self.num_rows)
         self.slot_of_row = np.arange(self.num_rows)
         self.step: Step
@@ -119,9 +120,9 @@ class SlotCache(Cache):
         position as ids, so that learned position tables are never read out of range.
         """
         positions_RT = starts_R[:, None] + torch.arange(num_tokens, device=starts_R.device)
-        columns_RT = positions_RT.clamp(max=self.capacity - 1)
+        columns_RT = positions_RT.clamp(max=self.num_columns - 1)
         self.step = Step(rows, starts_R, columns_RT, read_length or num_tokens, is_fresh=read_length is None)
-        return positions_RT.clamp(max=self.capacity - 2)
+        return positions_RT.clamp(max=self.max_len - 1)
 
     def select(self, slots_R: npt.NDArray[np.int64]) -> tuple[Rows, npt.NDArray[np.int64]]:
         """The storage rows of these slots as a slice if they are neighbours, else as an index; and the order of the

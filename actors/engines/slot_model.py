@@ -4,7 +4,6 @@ Axes: R rows of the cohort, T tokens of one forward, H hidden size.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from transformers import PreTrainedModel
 
 from actors.engines.attention import SLOT_ATTENTION, RowGroup
 from actors.engines.prefix_plan import MAX_PADDING_TOKENS, Feed, TokenTable, group_by_length, plan_feeds
+from actors.engines.shapes import MIN_ROWS, SHAPES, rounded_up
 from actors.engines.slot_cache import GROUP_ROWS, Rows, SlotCache
 from pipeline.config import EngineConfig
 from pipeline.errors import ConfigError
@@ -21,28 +21,6 @@ from pipeline.records import TokenArray
 
 ROLLING_BACK = {"full_attention", "sliding_attention", "chunked_attention"}
 
-
-@dataclass(frozen=True, slots=True)
-class Shapes:
-    """How forwards are rounded up to shapes that a device likes.
-
-    Args:
-        width_multiple: a decode step has a multiple of so many rows, fillers among them, and starts at one.
-        read_multiple: attention reads a multiple of so many columns.
-        forward_tokens: most tokens of one forward of several rows, so that its activations stay small.
-    """
-
-    width_multiple: int
-    read_multiple: int
-    forward_tokens: int
-
-    def width(self, num_rows: int) -> int:
-        """Rows of a decode step for `num_rows` active ones."""
-        return max(MIN_WIDTH, _rounded_up(num_rows, self.width_multiple))
-
-
-MIN_WIDTH = 4  # below four rows, matrix kernels round differently: narrower decode steps get filler rows
-SHAPES = {"cpu": Shapes(1, 16, 2048), "cuda": Shapes(16, 256, 16384)}  # on a GPU, few shapes: each is captured
 
 HiddenSink = Callable[[Feed, torch.Tensor], None]
 
@@ -70,11 +48,11 @@ class SlotModel:
         self.body = model.base_model
         self.device = model.device
         self.vocabulary_size = config.vocab_size
-        self.prefill_chunk = engine.prefill_chunk
         self.shapes = SHAPES[shapes_of or self.device.type]
-        num_rows = _rounded_up(max(engine.slots, MIN_WIDTH), self.shapes.width_multiple)
-        self.table = TokenTable(num_rows, engine.max_model_len)
-        self.cache = SlotCache(config.num_hidden_layers, self.table.lengths_S, engine.max_model_len)
+        self.prefill_chunk = min(engine.prefill_chunk, self.shapes.chunk_tokens)
+        self.table = TokenTable(self.shapes.width(engine.slots), engine.max_model_len)
+        num_columns = self.shapes.feed_length(engine.max_model_len) + 1
+        self.cache = SlotCache(config.num_hidden_layers, self.table.lengths_S, engine.max_model_len, num_columns)
 
     def catch_up(
         self,
@@ -135,7 +113,9 @@ class SlotModel:
         """One forward over a group of chunks of like length, right-padded to the longest."""
         rows, order = self.cache.select(slots_R[[feed.row for feed in group]])
         group = [group[i] for i in order]
-        num_tokens = max(MIN_WIDTH, *(feed.num_tokens for feed in group))
+        longest = max(feed.num_tokens for feed in group)
+        is_fresh = not any(feed.start for feed in group)
+        num_tokens = self.shapes.feed_length(longest) if is_fresh else rounded_up(longest, MIN_ROWS)
         tokens_RT = np.zeros((len(group), num_tokens), dtype=np.int64)
         for i, feed in enumerate(group):
             tokens_RT[i, : feed.num_tokens] = prefixes[feed.row][feed.start : feed.end]
@@ -149,16 +129,18 @@ class SlotModel:
         self, rows: Rows, starts_R: npt.NDArray[np.int64], tokens_RT: npt.NDArray[np.int64]
     ) -> torch.Tensor:
         """Last hidden states [R, T, H] of new tokens that start at each row's own position."""
-        lengths_R = None if not starts_R.any() else starts_R + tokens_RT.shape[1]
-        return self._forward(self.body, rows, starts_R, tokens_RT, lengths_R).last_hidden_state
+        lengths = (
+            [self.shapes.feed_length(int(start) + tokens_RT.shape[1]) for start in starts_R] if starts_R.any() else []
+        )
+        return self._forward(self.body, rows, starts_R, tokens_RT, lengths).last_hidden_state
 
     def next_logits(
         self, rows: Rows, starts_W: npt.NDArray[np.int64], tokens_W: npt.NDArray[np.int64], num_rows: int
     ) -> torch.Tensor:
         """Logits [W, V] after one more token of every row; rows from `num_rows` on are fillers."""
-        lengths_W = starts_W + 1
-        lengths_W[num_rows:] = lengths_W[:num_rows].max()
-        return self._forward(self.model, rows, starts_W, tokens_W[:, None], lengths_W, logits_to_keep=1).logits[:, -1]
+        lengths = [self.shapes.step_length(start + 1) for start in starts_W[:num_rows].tolist()]
+        lengths += [max(lengths)] * (len(starts_W) - num_rows)
+        return self._forward(self.model, rows, starts_W, tokens_W[:, None], lengths, logits_to_keep=1).logits[:, -1]
 
     def next_logits_static(
         self, rows: slice, starts_W: torch.Tensor, tokens_W: torch.Tensor, read_length: int
@@ -173,11 +155,11 @@ class SlotModel:
         rows: Rows,
         starts_R: npt.NDArray[np.int64],
         tokens_RT: npt.NDArray[np.int64],
-        lengths_R: npt.NDArray[np.int64] | None,
+        lengths: list[int],
         **options: Any,
     ) -> Any:
-        """One forward; `lengths_R` columns are attended to, None when every row starts at 0."""
-        groups = () if lengths_R is None else row_groups([self.padded_length(n) for n in lengths_R.tolist()])
+        """One forward; each row attends to its own number of columns, or to the new tokens only if there are none."""
+        groups = row_groups([min(length, self.cache.num_columns) for length in lengths])
         read_length = max((group.length for group in groups), default=None)
         position_ids = self.cache.begin(rows, self.to_device(starts_R), tokens_RT.shape[1], read_length)
         return self._run(module, self.to_device(tokens_RT), position_ids, row_groups=groups, **options)
@@ -192,17 +174,9 @@ class SlotModel:
         tensor = torch.from_numpy(array)
         return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
 
-    def padded_length(self, length: int) -> int:
-        """Columns to read for `length` valid ones."""
-        return min(_rounded_up(length, self.shapes.read_multiple), self.cache.capacity)
-
 
 def row_groups(lengths_R: list[int]) -> tuple[RowGroup, ...]:
     """Neighbouring rows that read to the length of the longest of them."""
     firsts = range(0, len(lengths_R), GROUP_ROWS)
     ends = [min(first + GROUP_ROWS, len(lengths_R)) for first in firsts]
     return tuple(RowGroup(first, end, max(lengths_R[first:end])) for first, end in zip(firsts, ends, strict=True))
-
-
-def _rounded_up(number: int, multiple: int) -> int:
-    return -(-number // multiple) * multiple

@@ -73,11 +73,11 @@ class StaticDecoder:
         longest = int((cohort.prefix_lengths_R + cohort.num_tokens_R).max())
         sampler = Sampler.of(cohort, self.slots.vocabulary_size, self.slots.device).take(torch.from_numpy(order))
         knobs = (sampler.num_sorted, sampler.cuts_mass, sampler.has_greedy)
-        shape = StepShape(first, width, T, self.slots.padded_length(longest), *knobs)
+        shape = StepShape(first, width, T, self.slots.shapes.step_length(longest), *knobs)
         if shape not in self.steps:
             self.steps[shape] = self._prepare(shape, sampler)
         state, step = self.steps[shape]
-        starts_W = np.full(width, self.slots.cache.capacity - 1, dtype=np.int64)
+        starts_W = np.full(width, self.slots.cache.num_columns - 1, dtype=np.int64)
         tokens_W = np.zeros(width, dtype=np.int64)
         starts_W[: len(order)] = cohort.prefix_lengths_R[order] - 1
         tokens_W[: len(order)] = cohort.last_tokens_R[order]
@@ -100,7 +100,7 @@ class StaticDecoder:
         device, W = self.slots.device, shape.width
         state = StepState(
             tokens_W=torch.zeros(W, dtype=torch.int64, device=device),
-            starts_W=torch.full((W,), self.slots.cache.capacity - 1, dtype=torch.int64, device=device),
+            starts_W=torch.full((W,), self.slots.cache.num_columns - 1, dtype=torch.int64, device=device),
             index_1=torch.zeros(1, dtype=torch.int64, device=device),
             drawn_WT=torch.zeros(W, shape.num_tokens, dtype=torch.int64, device=device),
             sampler=sampler.widened(W),
