@@ -1,0 +1,111 @@
+"""The benchmark on a terminal: speed and tokens, where the time went, and the ratios."""
+
+from collections.abc import Callable
+
+from rich.console import Console
+from rich.table import Table
+
+from actors.benchmark.measurement import Measurement
+from actors.benchmark.report import BenchmarkReport, ContenderReport
+from pipeline.usage import RoleUsage
+
+Figure = Callable[[Measurement], float | None]
+NOTHING = "–"
+
+
+def show_report(console: Console, report: BenchmarkReport) -> None:
+    """Print three tables; any width, terminal or not."""
+    config, machine = report.config, report.machine
+    models = config.policy.model or f"random {config.size}"
+    console.print(
+        f"{models}, {config.dtype}, {config.num_prompts} prompts of {config.prompt_tokens_min}–"
+        f"{config.prompt_tokens_max} tokens, responses of {config.max_new_tokens}, B = {config.segment_size}, "
+        f"acceptance {config.acceptance:g}; {machine.gpu or machine.processor}, {config.num_threads} threads, "
+        f"torch {machine.torch}; medians of {config.rounds} rounds",
+        soft_wrap=True,
+    )
+    console.print(_speed(report))
+    console.print(_time(report))
+    console.print(_ratios(report))
+
+
+def _speed(report: BenchmarkReport) -> Table:
+    table = _table("accepted tokens, and tokens pushed through each model per accepted token")
+    for title in ("tokens/s", "min", "max", "policy", "x ideal", "reward", "x ideal", "prompts"):
+        table.add_column(title, justify="right")
+    for contender in report.contenders:
+        speed = contender.accepted_tokens_per_s
+        if speed is None:
+            table.add_row(contender.name, contender.failure or NOTHING)
+            continue
+        cells = [f"{value:,.1f}" for value in (speed.median, speed.min, speed.max)]
+        cells += [_number(contender, figure, "{:.2f}") for figure in _PUSHED]
+        table.add_row(
+            contender.name, *cells, _number(contender, lambda m: m.policy and m.num_accepted_tokens, "{:,.0f}")
+        )
+    table.columns[-1].header = "accepted"
+    return table
+
+
+_PUSHED: tuple[Figure, ...] = (
+    lambda m: m.policy.num_tokens / m.num_accepted_tokens,
+    lambda m: m.policy_over_ideal,
+    lambda m: m.reward.num_tokens / m.num_accepted_tokens if m.reward else None,
+    lambda m: m.reward_over_ideal,
+)
+
+
+def _busy(role: RoleUsage | None, m: Measurement) -> float | None:
+    return role.busy_s / m.wall_s if role else None
+
+
+_SHARES: dict[str, Figure] = {
+    "prefill": lambda m: m.policy.prefill_s / m.wall_s,
+    "decode": lambda m: m.decode_s / m.wall_s,
+    "sampling": lambda m: m.policy.sampling_s / m.wall_s,
+    "policy": lambda m: _busy(m.policy, m),
+    "scoring": lambda m: _busy(m.reward, m),
+    "waiting": lambda m: 1 - m.busier_fraction if m.coordinator_cpu_s is not None else None,
+    "coordinator CPU": lambda m: m.coordinator_cpu_s / m.wall_s if m.coordinator_cpu_s is not None else None,
+    "occupancy": lambda m: m.slot_occupancy,
+}
+
+
+def _time(report: BenchmarkReport) -> Table:
+    table = _table("shares of wall time, and peak memory")
+    for title in (*_SHARES, "peak MB"):
+        table.add_column(title, justify="right")
+    for contender in report.contenders:
+        if contender.rounds:
+            cells = [_number(contender, figure, "{:.1%}") for figure in _SHARES.values()]
+            table.add_row(contender.name, *cells, _peaks(contender))
+    return table
+
+
+def _peaks(contender: ContenderReport) -> str:
+    """Host memory of each process, and the GPU's where there is one."""
+    cells = []
+    for peak in contender.rounds[-1].peaks:
+        device = f" + {peak.device_bytes / 1e6:,.0f} GPU" if peak.device_bytes else ""
+        cells.append(f"{peak.process} {peak.host_bytes / 1e6:,.0f}{device}")
+    return ", ".join(cells)
+
+
+def _ratios(report: BenchmarkReport) -> Table:
+    table = _table("ratios, round by round")
+    for title in ("median", "min", "max"):
+        table.add_column(title, justify="right")
+    for ratio in report.ratios:
+        table.add_row(ratio.name, *(f"{v:.3g}" for v in (ratio.value.median, ratio.value.min, ratio.value.max)))
+    return table
+
+
+def _number(contender: ContenderReport, figure: Figure, form: str) -> str:
+    value = contender.median(figure)
+    return NOTHING if value is None else form.format(value)
+
+
+def _table(title: str) -> Table:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table.add_column("")
+    return table
