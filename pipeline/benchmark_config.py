@@ -100,7 +100,8 @@ class BenchmarkConfig(Section):
     def _fits_together(self) -> "BenchmarkConfig":
         if self.prompt_tokens_max < self.prompt_tokens_min:
             raise ValueError(
-                f"prompt_tokens_max = {self.prompt_tokens_max} is less than prompt_tokens_min = {self.prompt_tokens_min}"
+                f"prompt_tokens_max = {self.prompt_tokens_max} is less than "
+                f"prompt_tokens_min = {self.prompt_tokens_min}"
             )
         if self.max_new_tokens % self.segment_size:
             raise ValueError(

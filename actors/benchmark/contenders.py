@@ -91,11 +91,17 @@ class Starter:
 
     def start(self, name: ContenderName) -> list[Contender | Absent]:
         """Start a contender of this name, or say why there is none; the pipeline comes once per proposals."""
-        return STARTERS[name](self, name)
+        try:
+            return STARTERS[name](self, name)
+        except Exception as error:  # whatever it was, the other contenders go on
+            return [Absent(name, last_line(error))]
 
     def actor(self, actor_class: type, *args: Any) -> Any:
+        """An actor that has loaded its models, so that nobody loads while another is measured."""
         num_gpus = self.config.num_gpus if sum(cluster_gpus()) else 0
-        return ray.remote(num_cpus=0, num_gpus=num_gpus)(actor_class).remote(*args)
+        actor = ray.remote(num_cpus=0, num_gpus=num_gpus)(actor_class).remote(*args)
+        ray.get(actor.__ray_ready__.remote())
+        return actor
 
     def shared_actor(self, actor_class: type, *args: Any) -> Any:
         """One actor for all contenders of a class."""
@@ -144,10 +150,7 @@ def _vllm(starter: Starter, name: str) -> list[Contender | Absent]:
     interpreter = vllm_interpreter(starter.config)
     if interpreter is None:
         return [Absent(name, "not installed")]
-    try:
-        process = VllmProcess(starter.config, starter.folders.policy, interpreter, starter.logs / "vllm.log")
-    except Exception as error:  # a foreign program: whatever it did, the others go on
-        return [Absent(name, last_line(error))]
+    process = VllmProcess(starter.config, starter.folders.policy, interpreter, starter.logs / "vllm.log")
     return [VllmContender(name, starter.config.num_prompts, process)]
 
 

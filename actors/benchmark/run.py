@@ -1,5 +1,6 @@
 """One benchmark, from a checked config to its report: contenders start once, then alternate round by round."""
 
+import sys
 import tempfile
 from pathlib import Path
 
@@ -16,10 +17,12 @@ from actors.placement import last_line
 from actors.run import cluster
 from pipeline.benchmark_config import BenchmarkConfig
 
+WIDTH = 130  # where there is no terminal to ask
+
 
 def run_benchmark(config: BenchmarkConfig) -> BenchmarkReport:
     """Measure, show the tables, write `benchmark.json` and `benchmark.png`."""
-    console, output = Console(), Path(config.output)
+    console, output = Console(width=None if sys.stdout.isatty() else WIDTH), Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="stars-benchmark-") as root, cluster():
         folders = make_model_folders(config, Path(root))

@@ -14,36 +14,38 @@ NOTHING = "–"
 
 
 def show_report(console: Console, report: BenchmarkReport) -> None:
-    """Print three tables; any width, terminal or not."""
+    """Print the tables; any width, terminal or not."""
+    console.print(_headline(report), highlight=False, soft_wrap=True)
+    console.print()
+    for table in (_speed(report), _time(report), _memory(report), _ratios(report)):
+        console.print(table)
+        console.print()
+
+
+def _headline(report: BenchmarkReport) -> str:
     config, machine = report.config, report.machine
-    models = config.policy.model or f"random {config.size}"
-    console.print(
-        f"{models}, {config.dtype}, {config.num_prompts} prompts of {config.prompt_tokens_min}–"
-        f"{config.prompt_tokens_max} tokens, responses of {config.max_new_tokens}, B = {config.segment_size}, "
-        f"acceptance {config.acceptance:g}; {machine.gpu or machine.processor}, {config.num_threads} threads, "
-        f"torch {machine.torch}; medians of {config.rounds} rounds",
-        soft_wrap=True,
+    return (
+        f"{config.policy.model or f'random {config.size}'}, {config.dtype}, {config.num_prompts} prompts of "
+        f"{config.prompt_tokens_min}–{config.prompt_tokens_max} tokens, responses of {config.max_new_tokens}, "
+        f"B = {config.segment_size}, acceptance {config.acceptance:g}; {machine.gpu or machine.processor}, "
+        f"{config.num_threads} threads, torch {machine.torch}; medians of {config.rounds} rounds"
     )
-    console.print(_speed(report))
-    console.print(_time(report))
-    console.print(_ratios(report))
 
 
 def _speed(report: BenchmarkReport) -> Table:
-    table = _table("accepted tokens, and tokens pushed through each model per accepted token")
-    for title in ("tokens/s", "min", "max", "policy", "x ideal", "reward", "x ideal", "prompts"):
+    table = _table("accepted tokens/s, and tokens pushed through each model per accepted token")
+    for title in ("tokens/s", "min", "max", "policy", "x ideal", "reward", "x ideal", "accepted"):
         table.add_column(title, justify="right")
     for contender in report.contenders:
         speed = contender.accepted_tokens_per_s
         if speed is None:
-            table.add_row(contender.name, contender.failure or NOTHING)
+            table.add_row(contender.name, NOTHING)
             continue
         cells = [f"{value:,.1f}" for value in (speed.median, speed.min, speed.max)]
         cells += [_number(contender, figure, "{:.2f}") for figure in _PUSHED]
-        table.add_row(
-            contender.name, *cells, _number(contender, lambda m: m.policy and m.num_accepted_tokens, "{:,.0f}")
-        )
-    table.columns[-1].header = "accepted"
+        table.add_row(contender.name, *cells, _number(contender, lambda m: m.num_accepted_tokens, "{:,.0f}"))
+    broken = [f"{contender.name}: {contender.failure}" for contender in report.contenders if contender.failure]
+    table.caption, table.caption_justify = "\n".join(broken), "left"
     return table
 
 
@@ -66,19 +68,27 @@ _SHARES: dict[str, Figure] = {
     "policy": lambda m: _busy(m.policy, m),
     "scoring": lambda m: _busy(m.reward, m),
     "waiting": lambda m: 1 - m.busier_fraction if m.coordinator_cpu_s is not None else None,
-    "coordinator CPU": lambda m: m.coordinator_cpu_s / m.wall_s if m.coordinator_cpu_s is not None else None,
+    "coordination": lambda m: m.coordinator_cpu_s / m.wall_s if m.coordinator_cpu_s is not None else None,
     "occupancy": lambda m: m.slot_occupancy,
 }
 
 
 def _time(report: BenchmarkReport) -> Table:
-    table = _table("shares of wall time, and peak memory")
-    for title in (*_SHARES, "peak MB"):
+    table = _table("shares of wall time (policy = prefill + decode + sampling; waiting = 1 - the busier model)")
+    for title in _SHARES:
         table.add_column(title, justify="right")
     for contender in report.contenders:
         if contender.rounds:
-            cells = [_number(contender, figure, "{:.1%}") for figure in _SHARES.values()]
-            table.add_row(contender.name, *cells, _peaks(contender))
+            table.add_row(contender.name, *(_number(contender, figure, "{:.1%}") for figure in _SHARES.values()))
+    return table
+
+
+def _memory(report: BenchmarkReport) -> Table:
+    table = _table("peak memory of each process, MB")
+    table.add_column("")
+    for contender in report.contenders:
+        if contender.rounds:
+            table.add_row(contender.name, _peaks(contender))
     return table
 
 
@@ -107,5 +117,5 @@ def _number(contender: ContenderReport, figure: Figure, form: str) -> str:
 
 def _table(title: str) -> Table:
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     return table

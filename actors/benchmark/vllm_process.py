@@ -1,5 +1,6 @@
 """The driver's side of `vllm_contender`: a program in another interpreter, one line of JSON each way per round."""
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -78,7 +79,8 @@ class VllmProcess:
     def close(self) -> None:
         """End the process: it leaves at the end of its input."""
         assert self.process.stdin is not None and self.process.stdout is not None
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
         try:
             self.process.wait(timeout=30)
         except subprocess.TimeoutExpired:
@@ -95,7 +97,8 @@ class VllmProcess:
         except BrokenPipeError:
             answer = ""
         if not answer:
-            raise ModelError(f"vLLM ended with exit code {self.process.wait()}; see {self.log}")
+            self.close()
+            raise ModelError(f"vLLM ended with exit code {self.process.returncode}; see {self.log}")
         return json.loads(answer)
 
 
