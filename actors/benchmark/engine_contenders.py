@@ -1,12 +1,11 @@
 """The pipeline, and its policy engine alone: the contenders that are this project's own."""
 
 import asyncio
-import time
 from contextlib import AbstractAsyncContextManager, nullcontext
 
 import numpy as np
 
-from actors.benchmark.measurement import Measurement, ProcessPeak, lockstep_measurement, process_peak
+from actors.benchmark.measurement import Measurement, ProcessUsage, Stopwatch, lockstep_measurement, process_usage
 from actors.benchmark.workload import Lockstep, Workload
 from actors.coordinator import SegmentCoordinator
 from actors.engines.backends import load_engine
@@ -17,17 +16,17 @@ from actors.reward import RewardActor
 from pipeline.config import AlignConfig
 from pipeline.draws import row_key
 from pipeline.records import PromptRow, ProposeCohort, RowResult, TokenArray
-from pipeline.usage import CoordinatorUsage, RoleUsage
+from pipeline.usage import RoleUsage
 
 
 class MeasuredPolicyActor(PolicyActor):
-    def peak(self) -> ProcessPeak:
-        return process_peak("policy")
+    def usage(self) -> ProcessUsage:
+        return process_usage("policy")
 
 
 class MeasuredRewardActor(RewardActor):
-    def peak(self) -> ProcessPeak:
-        return process_peak("reward")
+    def usage(self) -> ProcessUsage:
+        return process_usage("reward")
 
 
 class WorkloadRenderer:
@@ -72,39 +71,33 @@ class PipelineContender:
             async with room:
                 return await coordinator.align(PromptRow(row, workload.row_ids[row], prompt=""))
 
-        started_s, cpu_started_s = time.perf_counter(), time.process_time()
+        before = await self._processes()
+        watch = Stopwatch()
         results = await asyncio.gather(*(align(row) for row in range(len(workload.prompts))))
-        wall_s, cpu_s = time.perf_counter() - started_s, time.process_time() - cpu_started_s
-        peaks = (await self.models.policy.peak.remote(), await self.models.reward.peak.remote())
-        return _pipeline_measurement(
-            workload, results, coordinator.usage, wall_s, cpu_s, (*peaks, process_peak("coordinator"))
+        wall_s, coordinator_cpu_s = watch.wall_s, watch.cpu_s
+        after = await self._processes()
+        failed = next((result.error for result in results if result.error is not None), None)
+        assert failed is None, f"a row failed: {failed}"
+        size, usage = workload.segment_size, coordinator.usage
+        return Measurement(
+            wall_s=wall_s,
+            cpu_s=sum(b.cpu_s - a.cpu_s for a, b in zip(before, after, strict=True)),
+            num_prompt_tokens=sum(result.num_prompt_tokens for result in results),
+            num_accepted_tokens=sum(result.num_response_tokens for result in results),
+            num_judged_tokens=size * sum(segment.num_attempts for result in results for segment in result.segments),
+            num_proposed_tokens=size * sum(result.num_policy_calls for result in results),
+            num_scored_tokens=size * sum(result.num_reward_calls for result in results),
+            policy=usage.policy,
+            reward=usage.reward,
+            processes=after,
+            coordinator_cpu_s=coordinator_cpu_s,
+            slot_occupancy=usage.slot_occupancy,
         )
 
-
-def _pipeline_measurement(
-    workload: Workload,
-    results: list[RowResult],
-    usage: CoordinatorUsage,
-    wall_s: float,
-    cpu_s: float,
-    peaks: tuple[ProcessPeak, ...],
-) -> Measurement:
-    failed = next((result for result in results if result.error is not None), None)
-    assert failed is None, f"a row failed: {failed.error if failed else ''}"
-    size = workload.segment_size
-    return Measurement(
-        wall_s=wall_s,
-        num_prompt_tokens=sum(result.num_prompt_tokens for result in results),
-        num_accepted_tokens=sum(result.num_response_tokens for result in results),
-        num_judged_tokens=size * sum(segment.num_attempts for result in results for segment in result.segments),
-        num_proposed_tokens=size * sum(result.num_policy_calls for result in results),
-        num_scored_tokens=size * sum(result.num_reward_calls for result in results),
-        policy=usage.policy,
-        reward=usage.reward,
-        peaks=peaks,
-        coordinator_cpu_s=cpu_s,
-        slot_occupancy=usage.slot_occupancy,
-    )
+    async def _processes(self) -> tuple[ProcessUsage, ...]:
+        """Waits until both models are loaded, too."""
+        policy, reward = await self.models.policy.usage.remote(), await self.models.reward.usage.remote()
+        return policy, reward, process_usage("coordinator")
 
 
 class PolicyEngineContender:
@@ -123,13 +116,12 @@ class PolicyEngineContender:
     def policy_part(self, workload: Workload) -> Measurement:
         """The same segments as the pipeline, accepted and rejected by the same coins."""
         lockstep, usage = Lockstep(workload, self.config.engine.slots), RoleUsage()
-        started_s = time.perf_counter()
-        while lockstep.live and time.perf_counter() - started_s < self.time_limit_s:
+        watch = Stopwatch()
+        while lockstep.live and watch.wall_s < self.time_limit_s:
             proposals = self.engine.propose(self._cohort(lockstep))
             usage = usage.add(proposals.stats)
             lockstep.judge([tokens[:n] for tokens, n in zip(proposals.tokens_RT, proposals.lengths_R, strict=True)])
-        wall_s = time.perf_counter() - started_s
-        return lockstep_measurement(lockstep, wall_s, usage, None, process_peak("policy"))
+        return lockstep_measurement(lockstep, watch, usage)
 
     def plain(self, workload: Workload) -> Measurement:
         """Plain generation: nothing is rejected."""

@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM, ContinuousBatchingConfig, GenerationConfig
 from transformers.generation.continuous_batching.cache import PagedAttentionCache
 
-from actors.benchmark.measurement import Measurement, lockstep_measurement, process_peak
+from actors.benchmark.measurement import Measurement, Stopwatch, lockstep_measurement
 from actors.benchmark.model_folders import NO_TOKEN, ModelFolders
 from actors.benchmark.reference_contenders import load_plain
 from actors.benchmark.workload import Lockstep, Workload
@@ -49,16 +49,15 @@ class GenerateBatchContender:
     def generate_batch(self, workload: Workload) -> Measurement:
         """The same segments as the pipeline, accepted and rejected by the same coins."""
         lockstep, usage = Lockstep(workload, self.config.slots), RoleUsage()
-        started_s = time.perf_counter()
-        while lockstep.live and time.perf_counter() - started_s < self.config.time_limit_s:
+        watch = Stopwatch()
+        while lockstep.live and watch.wall_s < self.config.time_limit_s:
             call_started_s, self.num_cached = time.time(), 0
             prefixes = [live.prefix for live in lockstep.live]
             segments = self._generate(prefixes, workload.segment_size)
             num_fed = sum(len(prefix) + workload.segment_size - 1 for prefix in prefixes) - self.num_cached
             usage = usage.add(CallStats(np.array([num_fed], dtype=np.int32), call_started_s, time.time()))
             lockstep.judge(segments)
-        wall_s = time.perf_counter() - started_s
-        return lockstep_measurement(lockstep, wall_s, usage, None, process_peak("policy"))
+        return lockstep_measurement(lockstep, watch, usage)
 
     def _generate(self, prefixes: list[TokenArray], num_tokens: int) -> list[TokenArray]:
         request_ids = self.manager.add_requests([prefix.tolist() for prefix in prefixes], max_new_tokens=num_tokens)

@@ -6,29 +6,48 @@ reward model: a policy's last drawn token is fed only when it is accepted, but a
 
 import resource
 import sys
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 
 from actors.benchmark.workload import Lockstep
 from pipeline.usage import RoleUsage
 
 
 @dataclass(frozen=True, slots=True)
-class ProcessPeak:
-    """Most memory that one process has held since it started."""
+class ProcessUsage:
+    """Most memory that one process has held since it started, and the CPU time it has used since then."""
 
     process: str
     host_bytes: int
     device_bytes: int = 0
+    cpu_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stopwatch:
+    """Wall and CPU time of this process since it was made."""
+
+    started_s: float = field(default_factory=time.perf_counter)
+    cpu_started_s: float = field(default_factory=time.process_time)
+
+    @property
+    def wall_s(self) -> float:
+        return time.perf_counter() - self.started_s
+
+    @property
+    def cpu_s(self) -> float:
+        return time.process_time() - self.cpu_started_s
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One contender, one round. `reward` is None where no reward model took part.
+    """One contender, one round. `reward` is None where no reward model took part; `cpu_s` adds up all its processes.
 
     `num_judged_tokens` are those of proposals that a coin was thrown for; parallel proposals draw more than that.
     """
 
     wall_s: float
+    cpu_s: float
     num_prompt_tokens: int
     num_accepted_tokens: int
     num_judged_tokens: int
@@ -36,7 +55,7 @@ class Measurement:
     num_scored_tokens: int
     policy: RoleUsage
     reward: RoleUsage | None
-    peaks: tuple[ProcessPeak, ...]
+    processes: tuple[ProcessUsage, ...]
     coordinator_cpu_s: float | None = None
     slot_occupancy: float | None = None
 
@@ -75,11 +94,12 @@ class Measurement:
 
 
 def lockstep_measurement(
-    lockstep: Lockstep, wall_s: float, policy: RoleUsage, reward: RoleUsage | None, peak: ProcessPeak
+    lockstep: Lockstep, watch: Stopwatch, policy: RoleUsage, reward: RoleUsage | None = None
 ) -> Measurement:
     """The measurement of a contender that judged every segment it proposed."""
     return Measurement(
-        wall_s=wall_s,
+        wall_s=watch.wall_s,
+        cpu_s=watch.cpu_s,
         num_prompt_tokens=lockstep.num_prompt_tokens,
         num_accepted_tokens=lockstep.num_accepted_tokens,
         num_judged_tokens=lockstep.num_proposed_tokens,
@@ -87,14 +107,14 @@ def lockstep_measurement(
         num_scored_tokens=lockstep.num_proposed_tokens if reward else 0,
         policy=policy,
         reward=reward,
-        peaks=(peak,),
+        processes=(process_usage("both models" if reward else "policy"),),
     )
 
 
-def process_peak(process: str) -> ProcessPeak:
-    """This process's own peak."""
+def process_usage(process: str) -> ProcessUsage:
+    """This process's own."""
     unit = 1 if sys.platform == "darwin" else 1024
     host_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     torch = sys.modules.get("torch")
     device_bytes = torch.cuda.max_memory_allocated() if torch and torch.cuda.is_available() else 0
-    return ProcessPeak(process, host_bytes, device_bytes)
+    return ProcessUsage(process, host_bytes, device_bytes, time.process_time())

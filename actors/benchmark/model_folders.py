@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from huggingface_hub import snapshot_download
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, LlamaConfig
+from transformers.utils.logging import disable_progress_bar
 
 from pipeline.benchmark_config import BenchmarkConfig, Size
 
@@ -50,6 +51,7 @@ class ModelFolders:
 
 def make_model_folders(config: BenchmarkConfig, root: Path) -> ModelFolders:
     """Write or link both models under `root`."""
+    disable_progress_bar()
     torch.set_num_threads(config.num_threads)
     policy, reward = root / "policy", root / "reward"
     if config.policy.model is None:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 
-from actors.benchmark.measurement import Measurement, lockstep_measurement, process_peak
+from actors.benchmark.measurement import Measurement, Stopwatch, lockstep_measurement
 from actors.benchmark.model_folders import NO_TOKEN, ModelFolders
 from actors.benchmark.workload import Lockstep, Workload
 from pipeline.benchmark_config import BenchmarkConfig
@@ -53,8 +53,8 @@ class ReferenceContender:
     @torch.inference_mode()
     def _run(self, workload: Workload, width: int, propose: ProposeSegments) -> Measurement:
         lockstep, policy, reward = Lockstep(workload, width), RoleUsage(), RoleUsage()
-        started_s = time.perf_counter()
-        while lockstep.live and time.perf_counter() - started_s < self.config.time_limit_s:
+        watch = Stopwatch()
+        while lockstep.live and watch.wall_s < self.config.time_limit_s:
             prefixes = [live.prefix for live in lockstep.live]
             call_started_s = time.time()
             tokens_RT, num_pushed = propose(prefixes, workload.segment_size)
@@ -64,8 +64,7 @@ class ReferenceContender:
             num_pushed = self._score([np.concatenate(pair) for pair in zip(prefixes, segments, strict=True)])
             reward = reward.add(_call(num_pushed, call_started_s))
             lockstep.judge(list(segments))
-        wall_s = time.perf_counter() - started_s
-        return lockstep_measurement(lockstep, wall_s, policy, reward, process_peak("both models"))
+        return lockstep_measurement(lockstep, watch, policy, reward)
 
     def _recompute(self, prefixes: list[TokenArray], num_tokens: int) -> tuple[torch.Tensor, int]:
         """Segments [R, T], and the tokens pushed, padding included. Padding is on the right, where no query sees it."""

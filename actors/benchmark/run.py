@@ -1,5 +1,6 @@
 """One benchmark, from a checked config to its report: contenders start once, then alternate round by round."""
 
+import importlib.util
 import sys
 import tempfile
 from pathlib import Path
@@ -16,12 +17,19 @@ from actors.benchmark.workload import Workload
 from actors.placement import last_line
 from actors.run import cluster
 from pipeline.benchmark_config import BenchmarkConfig
+from pipeline.errors import ConfigError
 
 WIDTH = 130  # where there is no terminal to ask
 
 
 def run_benchmark(config: BenchmarkConfig) -> BenchmarkReport:
-    """Measure, show the tables, write `benchmark.json` and `benchmark.png`."""
+    """Measure, show the tables, write `benchmark.json` and `benchmark.png`.
+
+    Raises:
+        ConfigError: matplotlib is not installed.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ConfigError("matplotlib is not installed; it comes with the extra: pip install -e '.[plots]'")
     console, output = Console(width=None if sys.stdout.isatty() else WIDTH), Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="stars-benchmark-") as root, cluster():

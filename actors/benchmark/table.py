@@ -16,8 +16,17 @@ NOTHING = "–"
 def show_report(console: Console, report: BenchmarkReport) -> None:
     """Print the tables; any width, terminal or not."""
     console.print(_headline(report), highlight=False, soft_wrap=True)
+    for contender in report.contenders:
+        if contender.failure:
+            console.print(f"{contender.name}: {contender.failure}", highlight=False, markup=False, soft_wrap=True)
     console.print()
-    for table in (_speed(report), _time(report), _memory(report), _ratios(report)):
+    for title, table in (
+        ("Accepted tokens/s, and tokens pushed through each model per accepted token", _speed(report)),
+        ("Shares of wall time; CPU: of all processes together; waiting: 1 - the busier model's share", _time(report)),
+        ("Peak memory of each process, MB", _memory(report)),
+        ("Ratios, round by round", _ratios(report)),
+    ):
+        console.print(title, style="bold")
         console.print(table)
         console.print()
 
@@ -33,7 +42,7 @@ def _headline(report: BenchmarkReport) -> str:
 
 
 def _speed(report: BenchmarkReport) -> Table:
-    table = _table("accepted tokens/s, and tokens pushed through each model per accepted token")
+    table = _table()
     for title in ("tokens/s", "min", "max", "policy", "x ideal", "reward", "x ideal", "accepted"):
         table.add_column(title, justify="right")
     for contender in report.contenders:
@@ -44,8 +53,6 @@ def _speed(report: BenchmarkReport) -> Table:
         cells = [f"{value:,.1f}" for value in (speed.median, speed.min, speed.max)]
         cells += [_number(contender, figure, "{:.2f}") for figure in _PUSHED]
         table.add_row(contender.name, *cells, _number(contender, lambda m: m.num_accepted_tokens, "{:,.0f}"))
-    broken = [f"{contender.name}: {contender.failure}" for contender in report.contenders if contender.failure]
-    table.caption, table.caption_justify = "\n".join(broken), "left"
     return table
 
 
@@ -69,12 +76,13 @@ _SHARES: dict[str, Figure] = {
     "scoring": lambda m: _busy(m.reward, m),
     "waiting": lambda m: 1 - m.busier_fraction if m.coordinator_cpu_s is not None else None,
     "coordination": lambda m: m.coordinator_cpu_s / m.wall_s if m.coordinator_cpu_s is not None else None,
+    "CPU": lambda m: m.cpu_s / m.wall_s,
     "occupancy": lambda m: m.slot_occupancy,
 }
 
 
 def _time(report: BenchmarkReport) -> Table:
-    table = _table("shares of wall time (policy = prefill + decode + sampling; waiting = 1 - the busier model)")
+    table = _table()
     for title in _SHARES:
         table.add_column(title, justify="right")
     for contender in report.contenders:
@@ -84,7 +92,7 @@ def _time(report: BenchmarkReport) -> Table:
 
 
 def _memory(report: BenchmarkReport) -> Table:
-    table = _table("peak memory of each process, MB")
+    table = _table()
     table.add_column("")
     for contender in report.contenders:
         if contender.rounds:
@@ -95,14 +103,14 @@ def _memory(report: BenchmarkReport) -> Table:
 def _peaks(contender: ContenderReport) -> str:
     """Host memory of each process, and the GPU's where there is one."""
     cells = []
-    for peak in contender.rounds[-1].peaks:
-        device = f" + {peak.device_bytes / 1e6:,.0f} GPU" if peak.device_bytes else ""
-        cells.append(f"{peak.process} {peak.host_bytes / 1e6:,.0f}{device}")
+    for process in contender.rounds[-1].processes:
+        device = f" + {process.device_bytes / 1e6:,.0f} GPU" if process.device_bytes else ""
+        cells.append(f"{process.process} {process.host_bytes / 1e6:,.0f}{device}")
     return ", ".join(cells)
 
 
 def _ratios(report: BenchmarkReport) -> Table:
-    table = _table("ratios, round by round")
+    table = _table()
     for title in ("median", "min", "max"):
         table.add_column(title, justify="right")
     for ratio in report.ratios:
@@ -115,7 +123,7 @@ def _number(contender: ContenderReport, figure: Figure, form: str) -> str:
     return NOTHING if value is None else form.format(value)
 
 
-def _table(title: str) -> Table:
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+def _table() -> Table:
+    table = Table(box=None, pad_edge=False)
     table.add_column("", no_wrap=True)
     return table

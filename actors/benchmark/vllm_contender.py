@@ -57,7 +57,7 @@ def run(
     waiting = list(enumerate(workload["prompts"]))[::-1]
     live: list[list[Any]] = []  # row, prefix, segment, attempt
     totals = dict.fromkeys(("num_prompt", "num_proposed", "num_accepted", "num_pushed", "num_calls"), 0)
-    started_s, busy_s = time.time(), 0.0
+    started_s, cpu_started_s, busy_s = time.time(), time.process_time(), 0.0
     while (waiting or live) and time.time() - started_s < settings["time_limit_s"]:
         while waiting and len(live) < settings["slots"]:
             row, prompt = waiting.pop()
@@ -77,7 +77,8 @@ def run(
                 state[1:] = [state[1] + tokens, state[2] + 1, 0]
                 totals["num_accepted"] += size
         live = [state for state in live if state[2] < len(attempts_NS[state[0]])]
-    return totals | {"started_s": started_s, "ended_s": time.time(), "busy_s": busy_s} | _peak()
+    times = {"started_s": started_s, "ended_s": time.time(), "busy_s": busy_s}
+    return totals | times | {"cpu_s": time.process_time() - cpu_started_s} | _peak()
 
 
 def _peak() -> dict[str, int]:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from actors.benchmark.measurement import Measurement, ProcessPeak
+from actors.benchmark.measurement import Measurement, ProcessUsage
 from actors.benchmark.workload import Workload
 from pipeline.benchmark_config import BenchmarkConfig
 from pipeline.errors import ModelError
@@ -66,6 +66,7 @@ class VllmProcess:
         )
         return Measurement(
             wall_s=answer["ended_s"] - answer["started_s"],
+            cpu_s=answer["cpu_s"],
             num_prompt_tokens=answer["num_prompt"],
             num_accepted_tokens=answer["num_accepted"],
             num_judged_tokens=answer["num_proposed"],
@@ -73,7 +74,7 @@ class VllmProcess:
             num_scored_tokens=0,
             policy=usage,
             reward=None,
-            peaks=(ProcessPeak("policy", answer["host_bytes"], answer["device_bytes"]),),
+            processes=(ProcessUsage("policy", answer["host_bytes"], answer["device_bytes"]),),
         )
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from actors.benchmark.contenders import STARTERS
 from actors.benchmark.engine_contenders import MeasuredPolicyActor, MeasuredRewardActor, PipelineContender
-from actors.benchmark.measurement import Measurement, ProcessPeak
+from actors.benchmark.measurement import Measurement, ProcessUsage
 from actors.benchmark.model_folders import SHAPES, llama_config, make_model_folders
 from actors.benchmark.report import BenchmarkReport, ContenderReport, find_ratios
 from actors.benchmark.workload import Lockstep, Workload
@@ -50,8 +50,8 @@ def workload(attempts, prompts=((1, 2, 3), (4, 5)), segment_size=2):
 def measurement(accepted=4, wall_s=2.0, policy_tokens=22, reward_tokens=11, coordinator_cpu_s=None):
     policy = RoleUsage(1, 2, policy_tokens, 1.0, 0.25, 0.25, 10.0, 12.0)
     reward = RoleUsage(1, 2, reward_tokens, 0.5, 0.5, 0.0, 10.0, 12.0)
-    peaks = (ProcessPeak("policy", 1),)
-    return Measurement(wall_s, 5, accepted, 8, 15, 6, policy, reward, peaks, coordinator_cpu_s)
+    processes = (ProcessUsage("policy", 1),)
+    return Measurement(wall_s, wall_s, 5, accepted, 8, 15, 6, policy, reward, processes, coordinator_cpu_s)
 
 
 def test_the_ideal_counts_each_prompt_and_each_proposed_token_once():
@@ -128,14 +128,14 @@ def test_parallel_proposals_draw_more_and_judge_the_same(tmp_path):
     )
     policy, reward = handles = [LocalHandle(actor) for actor in actors]
     for handle, actor in zip(handles, actors, strict=True):
-        handle.peak = LocalMethod(actor.peak, handle.executor)
+        handle.usage = LocalMethod(actor.usage, handle.executor)
     coins = Workload.of(config, folders.vocabulary_size, 0, "here")
     done = asyncio.run(PipelineContender(pipeline, Models(policy, reward), config.slots).run(coins))
     for handle in handles:
         handle.close()
     assert done.num_accepted_tokens == 6 * 16
     assert done.num_judged_tokens == 4 * coins.num_attempts_NS.sum() < done.num_proposed_tokens
-    assert {peak.process for peak in done.peaks} == {"policy", "reward", "coordinator"}
+    assert {usage.process for usage in done.processes} == {"policy", "reward", "coordinator"}
 
 
 @pytest.mark.ray
