@@ -8,6 +8,7 @@ The config is checked before Ray or a model library is imported. Exit codes: 0 d
 import argparse
 import sys
 
+from actors.interrupts import Interrupted
 from pipeline.benchmark_config import BenchmarkConfig
 from pipeline.config_loading import described_fields, load_tree
 from pipeline.errors import StarsError
@@ -20,6 +21,9 @@ def main(arguments: list[str] | None = None) -> int:
         from actors.benchmark.run import run_benchmark  # here, because it imports Ray and transformers
 
         run_benchmark(config)
+    except Interrupted as interruption:
+        print(interruption, file=sys.stderr)
+        return interruption.exit_code
     except StarsError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -1,6 +1,7 @@
 """One benchmark, from a checked config to its report: contenders start once, then alternate round by round."""
 
 import importlib.util
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -30,6 +31,7 @@ def run_benchmark(config: BenchmarkConfig) -> BenchmarkReport:
     """
     if importlib.util.find_spec("matplotlib") is None:
         raise ConfigError("matplotlib is not installed; it comes with the extra: pip install -e '.[plots]'")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 would let any other process starve its workers
     console, output = Console(width=None if sys.stdout.isatty() else WIDTH), Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="stars-benchmark-") as root, cluster():
