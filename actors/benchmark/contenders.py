@@ -56,7 +56,7 @@ class ActorContender:
     method: str
 
     def run(self, workload: Workload) -> Measurement:
-        return ray.get(getattr(self.actors[0], self.method).remote(workload))
+        return _answer(getattr(self.actors[0], self.method).remote(workload))
 
     def close(self) -> None:
         for actor in self.actors:
@@ -100,7 +100,7 @@ class Starter:
         """An actor that has loaded its models, so that nobody loads while another is measured."""
         num_gpus = self.config.num_gpus if sum(cluster_gpus()) else 0
         actor = ray.remote(num_cpus=0, num_gpus=num_gpus)(actor_class).remote(*args)
-        ray.get(actor.__ray_ready__.remote())
+        _answer(actor.__ray_ready__.remote())
         return actor
 
     def shared_actor(self, actor_class: type, *args: Any) -> Any:
@@ -108,6 +108,11 @@ class Starter:
         if actor_class not in self.shared:
             self.shared[actor_class] = self.actor(actor_class, *args)
         return self.shared[actor_class]
+
+
+def _answer(reference: Any) -> Any:
+    """Like `ray.get`, which would swallow the exception by which a signal ends the program."""
+    return reference.future().result()
 
 
 def _pipeline(starter: Starter, name: str) -> list[Contender | Absent]:
