@@ -58,6 +58,9 @@ class Ratio:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
+    """What the figures were measured on. `load` is the load average before the start: what others used of it."""
+
+    load: float
     processor: str
     num_cpus: int
     gpu: str | None
@@ -123,10 +126,11 @@ def _kept_of_plain(ours: Measurement, plain: Measurement) -> float:
     return ours.accepted_tokens_per_s / (ours.acceptance * plain.accepted_tokens_per_s)
 
 
-def this_machine(vllm: str | None) -> Machine:
-    """What the figures were measured on."""
+def this_machine(vllm: str | None, load: float) -> Machine:
+    """The machine that this runs on."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return Machine(
+        load=load,
         processor=_processor(),
         num_cpus=usable,
         gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,

@@ -45,7 +45,7 @@ def run_benchmark(config: BenchmarkConfig) -> BenchmarkReport:
 
 
 def _measure(config: BenchmarkConfig, folders: ModelFolders, output: Path, console: Console) -> BenchmarkReport:
-    starter = Starter(config, folders, output)
+    load, starter = os.getloadavg()[0], Starter(config, folders, output)
     entries = [entry for name in config.contenders for entry in starter.start(name)]
     contenders = [entry for entry in entries if not isinstance(entry, Absent)]
     failures = {entry.name: entry.reason for entry in entries if isinstance(entry, Absent)}
@@ -65,7 +65,9 @@ def _measure(config: BenchmarkConfig, folders: ModelFolders, output: Path, conso
         contender.close()
     reports = [ContenderReport.of(name, found, failures.get(name)) for name, found in rounds.items()]
     vllm = next((c.process.version for c in contenders if isinstance(c, VllmContender)), None)
-    return BenchmarkReport(config, this_machine(vllm), tuple(reports), tuple(find_ratios(reports, config.acceptance)))
+    return BenchmarkReport(
+        config, this_machine(vllm, load), tuple(reports), tuple(find_ratios(reports, config.acceptance))
+    )
 
 
 def _run_round(contender: Contender, workload: Workload) -> Measurement | str:

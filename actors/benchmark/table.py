@@ -11,18 +11,29 @@ from pipeline.usage import RoleUsage
 
 Figure = Callable[[Measurement], float | None]
 NOTHING = "–"
+BUSY_LOAD = 0.75
 
 
 def show_report(console: Console, report: BenchmarkReport) -> None:
     """Print the tables; any width, terminal or not."""
     console.print(_headline(report), highlight=False, soft_wrap=True)
+    if report.machine.load > BUSY_LOAD:
+        console.print(
+            f"Others used this machine (load {report.machine.load:.1f} at the start): figures are too low, "
+            "most of all those of contenders with several threads.",
+            style="yellow",
+            soft_wrap=True,
+        )
     for contender in report.contenders:
         if contender.failure:
             console.print(f"{contender.name}: {contender.failure}", highlight=False, markup=False, soft_wrap=True)
     console.print()
     for title, table in (
         ("Accepted tokens/s, and tokens pushed through each model per accepted token", _speed(report)),
-        ("Shares of wall time; CPU: of all processes together; waiting: 1 - the busier model's share", _time(report)),
+        (
+            "Shares of wall time; CPU: of all processes together, 200% are two cores; waiting: 1 - the busier model's share",
+            _time(report),
+        ),
         ("Peak memory of each process, MB", _memory(report)),
         ("Ratios, round by round", _ratios(report)),
     ):
