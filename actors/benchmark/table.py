@@ -31,7 +31,7 @@ def show_report(console: Console, report: BenchmarkReport) -> None:
     for title, table in (
         ("Accepted tokens/s, and tokens pushed through each model per accepted token", _speed(report)),
         (
-            "Shares of wall time; CPU: of all processes together, 200% are two cores; waiting: 1 - the busier model's share",
+            "Shares of wall time; CPU: all processes, 200% are two cores; waiting: 1 - the busier model",
             _time(report),
         ),
         ("Peak memory of each process, MB", _memory(report)),
