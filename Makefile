@@ -1,6 +1,7 @@
-# make align   create the environment and align the embedded prompts
-# make test    create the environment and run the tests
-# make lint    style and import rules
+# make align       create the environment and align the embedded prompts
+# make benchmark   measure the pipeline beside other ways to decode; ARGS="size=30M rounds=3"
+# make test        create the environment and run the tests
+# make lint        style and import rules
 
 PYTHON ?= python3
 VENV := .venv
@@ -13,10 +14,13 @@ ARGS ?=
 export RAY_USAGE_STATS_ENABLED := 0
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: align test lint clean
+.PHONY: align benchmark test lint clean
 
 align: $(VENV)/.core
 	$(BIN)/python -m jobs.align --config jobs/configs/embedded.yaml output=$(OUTPUT) $(ARGS)
+
+benchmark: $(VENV)/.plots
+	$(BIN)/python -m jobs.benchmark $(ARGS)
 
 test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
@@ -35,6 +39,10 @@ $(VENV)/bin/python:
 $(VENV)/.core: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) torch
 	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.plots: $(VENV)/.core
+	$(PIP) --editable '.[plots]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.core

@@ -78,7 +78,7 @@ def _finish(
     if config.baseline_rows and config.strategy.name != "vanilla":
         plain = config.model_copy(update={"strategy": VanillaConfig(segment_size=config.strategy.segment_size)})
         works.append(Work(plain, plan.head(config.baseline_rows), columns, run.baseline))
-    with _cluster(), _loaded_models(config, console) as models:
+    with cluster(), _loaded_models(config, console) as models:
         duplicates = start_duplicate_search(plan, columns)
         stages = [_run_stage(work, models, duplicates, run, console) for work in works]
     baseline = stages[1] if len(stages) > 1 else None
@@ -140,7 +140,7 @@ def _loaded_models(config: AlignConfig, console: Console) -> Iterator[Models]:
 
 
 @contextmanager
-def _cluster() -> Iterator[None]:
+def cluster() -> Iterator[None]:
     """The cluster of RAY_ADDRESS, the one this process is on already, or a small one of our own."""
     if ray.is_initialized():
         yield

@@ -9,11 +9,9 @@ import argparse
 import sys
 import traceback
 
-from pydantic_core import PydanticUndefined
-
 from actors.interrupts import Interrupted, raise_on_signals
-from pipeline.config import field_paths
-from pipeline.config_loading import load_config
+from pipeline.config import AlignConfig
+from pipeline.config_loading import described_fields, load_config
 from pipeline.errors import ConfigError, InputError, StarsError
 from pipeline.input_plan import plan_input
 from pipeline.input_schema import check_columns
@@ -78,22 +76,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m jobs.align",
         description="Align a Parquet of prompts at decoding time.",
-        epilog="keys, with their defaults:\n" + "\n".join(_described_fields()),
+        epilog="keys, with their defaults:\n" + "\n".join(described_fields(AlignConfig)),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config", metavar="FILE", help="YAML file; see jobs/configs")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="set a key of the config, after the file")
     return parser
-
-
-def _described_fields() -> list[str]:
-    lines = []
-    for name, field in field_paths().items():
-        if field.description is None:
-            continue
-        default = "required" if field.default is PydanticUndefined else f"default {field.default!r}"
-        lines.append(f"  {name:34s} {field.description} [{default}]".replace("%", "%%"))
-    return lines
 
 
 if __name__ == "__main__":

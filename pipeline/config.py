@@ -79,7 +79,7 @@ class ModelConfig(Section):
     @classmethod
     def _model_exists(cls, model: str, known: ValidationInfo) -> str:
         if known.data.get("backend") == "transformers":
-            _check_model_path(model)
+            check_model_path(model)
         return model
 
 
@@ -173,7 +173,7 @@ class AlignConfig(Section):
         return self
 
 
-def _check_model_path(model: str) -> None:
+def check_model_path(model: str) -> None:
     """A model is an existing folder with a config.json, or a Hugging Face name (at most one slash)."""
     if not model:
         raise ValueError("must be a folder or a Hugging Face name")

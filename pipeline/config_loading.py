@@ -1,23 +1,31 @@
-"""From a YAML file and dotted overrides to a validated AlignConfig, or to one clear ConfigError line.
+"""From a YAML file and dotted overrides to a validated config, or to one clear ConfigError line.
 
 Error lines name the dotted field and, for an unknown key, the nearest valid name.
 """
 
 import difflib
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticUndefined
 
 from pipeline.config import AlignConfig, field_paths
 from pipeline.errors import ConfigError
 
 STRATEGY_TAGS = ("stars", "vanilla", "best_of_n")
 
+ConfigT = TypeVar("ConfigT", bound=BaseModel)
+
 
 def load_config(path: str | None, overrides: list[str]) -> AlignConfig:
-    """Read `path` (YAML), apply `key.path=value` overrides in order, validate.
+    """The config of `jobs.align`; see `load_tree`."""
+    return load_tree(AlignConfig, path, overrides)
+
+
+def load_tree(root: type[ConfigT], path: str | None, overrides: list[str]) -> ConfigT:
+    """Read `path` (YAML), apply `key.path=value` overrides in order, validate as `root`.
 
     Raises:
         ConfigError: the file, a key, a type or a value is wrong; the message names the field.
@@ -26,9 +34,21 @@ def load_config(path: str | None, overrides: list[str]) -> AlignConfig:
     for override in overrides:
         _apply(tree, override)
     try:
-        return AlignConfig.model_validate(tree)
+        return root.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError("; ".join(_describe(problem) for problem in error.errors())) from None
+        known = field_paths(root)
+        raise ConfigError("; ".join(_describe(problem, known) for problem in error.errors())) from None
+
+
+def described_fields(root: type[BaseModel]) -> list[str]:
+    """One line of help for every key of a config tree, with its default."""
+    lines = []
+    for name, field in field_paths(root).items():
+        if field.description is None:
+            continue
+        default = "required" if field.default is PydanticUndefined else f"default {field.default!r}"
+        lines.append(f"  {name:34s} {field.description} [{default}]".replace("%", "%%"))
+    return lines
 
 
 def _read_yaml(path: str) -> dict[str, Any]:
@@ -75,14 +95,14 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     node[last] = value
 
 
-def _describe(problem: Any) -> str:
+def _describe(problem: Any, known: dict[str, Any]) -> str:
     """One line for one pydantic error: the dotted field, what is wrong, what was given."""
     location = [str(part) for part in problem["loc"]]
     field = ".".join(part for i, part in enumerate(location) if not (i == 1 and part in STRATEGY_TAGS))
     if problem["type"] == "extra_forbidden":
-        if field in field_paths():
+        if field in known:
             return f"{field}: strategy {location[1]!r} has no such key"
-        return f"{field}: unknown key{_nearest_field(field)}"
+        return f"{field}: unknown key{_nearest_field(field, list(known))}"
     if problem["type"].startswith("union_tag") or (field == "strategy" and problem["type"] == "model_attributes_type"):
         return f"strategy.name: must be one of {', '.join(STRATEGY_TAGS)}{_nearest_strategy(problem)}"
     if problem["type"] == "missing":
@@ -99,8 +119,7 @@ def _nearest_strategy(problem: Any) -> str:
     return f" (given: {given!r}{f'; did you mean {near[0]!r}?' if near else ''})" if given is not None else ""
 
 
-def _nearest_field(field: str) -> str:
-    known = list(field_paths())
+def _nearest_field(field: str, known: list[str]) -> str:
     section = field.rpartition(".")[0]
     siblings = [name for name in known if name.rpartition(".")[0] == section]
     near = difflib.get_close_matches(field, siblings, n=1, cutoff=0.5) or difflib.get_close_matches(field, known, n=1)

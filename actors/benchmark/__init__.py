@@ -1,0 +1,1 @@
+"""The benchmark: contenders that decode the same forced segments, side by side."""

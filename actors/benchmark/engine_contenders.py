@@ -1,0 +1,143 @@
+"""The pipeline, and its policy engine alone: the contenders that are this project's own."""
+
+import asyncio
+from contextlib import AbstractAsyncContextManager, nullcontext
+
+import numpy as np
+
+from actors.benchmark.measurement import Measurement, ProcessUsage, Stopwatch, lockstep_measurement, process_usage
+from actors.benchmark.workload import Lockstep, Workload
+from actors.coordinator import SegmentCoordinator
+from actors.engines.backends import load_engine
+from actors.placement import Models
+from actors.policy import PolicyActor
+from actors.rendering import RenderedPrompt
+from actors.reward import RewardActor
+from pipeline.config import AlignConfig
+from pipeline.draws import row_key
+from pipeline.records import PromptRow, ProposeCohort, RowResult, TokenArray
+from pipeline.usage import RoleUsage
+
+
+class MeasuredPolicyActor(PolicyActor):
+    def usage(self) -> ProcessUsage:
+        return process_usage("policy")
+
+
+class MeasuredRewardActor(RewardActor):
+    def usage(self) -> ProcessUsage:
+        return process_usage("reward")
+
+
+class WorkloadRenderer:
+    """Prompts are tokens already."""
+
+    closing_tokens = np.zeros(0, dtype=np.int32)
+
+    def __init__(self, workload: Workload) -> None:
+        self.workload = workload
+
+    def render(self, row: PromptRow) -> RenderedPrompt:
+        prompt = self.workload.prompts[row.row_index]
+        return RenderedPrompt(prompt, prompt)
+
+    def text(self, response_tokens: TokenArray) -> str:
+        return ""
+
+
+class PipelineContender:
+    """A coordinator over two model actors, as in a run.
+
+    Args:
+        config: the pipeline's config with forced acceptance.
+        models: handles of a MeasuredPolicyActor and a MeasuredRewardActor.
+        rows_in_flight: most rows at once; None leaves that to the slots.
+    """
+
+    def __init__(self, config: AlignConfig, models: Models, rows_in_flight: int | None) -> None:
+        self.config = config
+        self.models = models
+        self.rows_in_flight = rows_in_flight
+
+    async def run(self, workload: Workload) -> Measurement:
+        coordinator = SegmentCoordinator(
+            self.config, self.models.policy, self.models.reward, WorkloadRenderer(workload)
+        )
+        room: AbstractAsyncContextManager[object] = (
+            asyncio.Semaphore(self.rows_in_flight) if self.rows_in_flight else nullcontext()
+        )
+
+        async def align(row: int) -> RowResult:
+            async with room:
+                return await coordinator.align(PromptRow(row, workload.row_ids[row], prompt=""))
+
+        before = await self._processes()
+        watch = Stopwatch()
+        results = await asyncio.gather(*(align(row) for row in range(len(workload.prompts))))
+        wall_s, coordinator_cpu_s = watch.wall_s, watch.cpu_s
+        after = await self._processes()
+        failed = next((result.error for result in results if result.error is not None), None)
+        assert failed is None, f"a row failed: {failed}"
+        size, usage = workload.segment_size, coordinator.usage
+        return Measurement(
+            wall_s=wall_s,
+            cpu_s=sum(b.cpu_s - a.cpu_s for a, b in zip(before, after, strict=True)),
+            num_prompt_tokens=sum(result.num_prompt_tokens for result in results),
+            num_accepted_tokens=sum(result.num_response_tokens for result in results),
+            num_judged_tokens=size * sum(segment.num_attempts for result in results for segment in result.segments),
+            num_proposed_tokens=size * sum(result.num_policy_calls for result in results),
+            num_scored_tokens=size * sum(result.num_reward_calls for result in results),
+            policy=usage.policy,
+            reward=usage.reward,
+            processes=after,
+            coordinator_cpu_s=coordinator_cpu_s,
+            slot_occupancy=usage.slot_occupancy,
+        )
+
+    async def _processes(self) -> tuple[ProcessUsage, ...]:
+        """Waits until both models are loaded, too."""
+        policy, reward = await self.models.policy.usage.remote(), await self.models.reward.usage.remote()
+        return policy, reward, process_usage("coordinator")
+
+
+class PolicyEngineContender:
+    """The policy engine in its own process, rows in lockstep, no reward: with the forced rejections, or without.
+
+    Args:
+        config: the pipeline's config with one proposal per round.
+        time_limit_s: a round ends after so long.
+    """
+
+    def __init__(self, config: AlignConfig, time_limit_s: float) -> None:
+        self.config = config
+        self.time_limit_s = time_limit_s
+        self.engine = load_engine("policy", config.policy, config.engine)
+
+    def policy_part(self, workload: Workload) -> Measurement:
+        """The same segments as the pipeline, accepted and rejected by the same coins."""
+        lockstep, usage = Lockstep(workload, self.config.engine.slots), RoleUsage()
+        watch = Stopwatch()
+        while lockstep.live and watch.wall_s < self.time_limit_s:
+            proposals = self.engine.propose(self._cohort(lockstep))
+            usage = usage.add(proposals.stats)
+            lockstep.judge([tokens[:n] for tokens, n in zip(proposals.tokens_RT, proposals.lengths_R, strict=True)])
+        return lockstep_measurement(lockstep, watch, usage)
+
+    def plain(self, workload: Workload) -> Measurement:
+        """Plain generation: nothing is rejected."""
+        return self.policy_part(workload.without_rejections())
+
+    def _cohort(self, lockstep: Lockstep) -> ProposeCohort:
+        live, workload, R = lockstep.live, lockstep.workload, len(lockstep.live)
+        generation = self.config.generation
+        return ProposeCohort(
+            slots_R=np.array([row.slot for row in live], dtype=np.int32),
+            prefix_tokens=np.concatenate([row.prefix for row in live]),
+            prefix_lengths_R=np.array([len(row.prefix) for row in live], dtype=np.int32),
+            num_tokens_R=np.full(R, workload.segment_size, dtype=np.int32),
+            row_keys_R=np.array([row_key(self.config.seed, workload.row_ids[row.row]) for row in live]),
+            draw_keys_R3=np.array([(0, row.segment, row.attempt) for row in live], dtype=np.int64),
+            temperature_R=np.full(R, generation.temperature, dtype=np.float32),
+            top_p_R=np.full(R, generation.top_p, dtype=np.float32),
+            top_k_R=np.full(R, generation.top_k, dtype=np.int32),
+        )
