@@ -12,12 +12,12 @@ import traceback
 from pydantic_core import PydanticUndefined
 
 from actors.interrupts import Interrupted, raise_on_signals
-from pipeline.config import field_paths
+from pipeline.config import AlignConfig, field_paths
 from pipeline.config_loading import load_config
 from pipeline.errors import ConfigError, InputError, StarsError
 from pipeline.input_plan import plan_input
 from pipeline.input_schema import check_columns
-from pipeline.run_directory import RunDirectory
+from pipeline.run_directory import RunDirectory, fresh_output
 
 TOO_MANY_ERROR_ROWS = 3
 
@@ -26,6 +26,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         config = load_config(options.config, options.overrides)
+        if options.fresh:
+            config = _with_fresh_output(config)
         plan = plan_input(config.input, config.dataset.rows_per_shard, config.max_rows)
         columns = check_columns(plan.schema, config)
         run = RunDirectory.open(config, plan)
@@ -35,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         from actors.run import run_align  # here, because it imports Ray and transformers
 
-        metrics = run_align(config, plan, columns, run)
+        metrics = run_align(config, plan, columns, run, options.retry_errors)
     except Interrupted as interruption:
         print(f"{interruption}; finished shards are kept, the same command goes on", file=sys.stderr)
         return interruption.exit_code
@@ -48,6 +50,13 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {num_error_rows} error rows, more than max_error_rows = {limit}", file=sys.stderr)
         return TOO_MANY_ERROR_ROWS
     return 0
+
+
+def _with_fresh_output(config: AlignConfig) -> AlignConfig:
+    output = fresh_output(config.output)
+    if output != config.output:
+        print(f"fresh output: {output} (go on with it by output={output}, without --fresh)", flush=True)
+    return config.model_copy(update={"output": output})
 
 
 def _fail(error: Exception, where: str = "") -> int:
@@ -82,6 +91,13 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config", metavar="FILE", help="YAML file; see jobs/configs")
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument(
+        "--fresh", action="store_true", help="start anew beside an output that exists, in OUTPUT-2, OUTPUT-3, …"
+    )
+    again.add_argument(
+        "--retry-errors", action="store_true", help="do the error rows again, of a finished run too; keep all others"
+    )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="set a key of the config, after the file")
     return parser
 

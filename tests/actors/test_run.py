@@ -15,8 +15,10 @@ from pipeline.errors import InputError, ModelError
 from pipeline.input_plan import plan_input
 from pipeline.input_schema import check_columns
 from pipeline.metrics import RunMetrics
+from pipeline.retry import begin_retry
 from pipeline.run_directory import RunDirectory
 from pipeline.shards import write_shard
+from pipeline.storage import locate
 from tests.configs import fake_config
 
 pytestmark = pytest.mark.ray
@@ -38,10 +40,10 @@ def prompts(tmp_path):
     return str(tmp_path / "in")
 
 
-def run(prompts, output, **sections):
+def run(prompts, output, retry_errors=False, **sections):
     config = fake_config(input=prompts, output=str(output), **({"dataset": DATASET} | sections))
     plan = plan_input(config.input, config.dataset.rows_per_shard, config.max_rows)
-    return run_align(config, plan, check_columns(plan.schema, config), RunDirectory.open(config, plan))
+    return run_align(config, plan, check_columns(plan.schema, config), RunDirectory.open(config, plan), retry_errors)
 
 
 def read(output):
@@ -108,6 +110,45 @@ def test_committed_shards_are_kept_and_a_finished_run_calls_no_model(ray_cluster
     again = run(prompts, tmp_path / "out")
     assert again == metrics == RunMetrics.load(RunDirectory.open(config, plan).metrics_file)
     assert "nothing to do" in capsys.readouterr().out
+
+
+def spoil(output, rows):
+    """Turn finished rows into error rows, as a fault that has passed would have left them."""
+    for file in sorted(output.glob("part-*.parquet")):
+        table = pq.read_table(file)
+        hit = pa.array([row_id in rows for row_id in table["id"].to_pylist()])
+        for name, value in (("error_type", "out_of_memory"), ("error", "no room"), ("response", None)):
+            place = table.schema.get_field_index(name)
+            table = table.set_column(place, name, pc.if_else(hit, pa.scalar(value, pa.string()), table[name]))
+        pq.write_table(table, file)
+
+
+def test_error_rows_are_redone_and_no_other(ray_cluster, prompts, tmp_path, capsys):
+    run(prompts, tmp_path / "out", baseline_rows=10)
+    whole = read(tmp_path / "out")
+    spoil(tmp_path / "out", {"r0", "r17"})
+    spoil(tmp_path / "out/_run/baseline", {"r2"})
+    assert "nothing to do" in (run(prompts, tmp_path / "out", baseline_rows=10), capsys.readouterr().out)[1]
+    metrics = run(prompts, tmp_path / "out", retry_errors=True, baseline_rows=10)
+    assert metrics.aligned.num_rows_this_start == 2 + 5, "two that had passed, five that never can"
+    assert metrics.baseline.num_rows_this_start == 1 + 2
+    assert read(tmp_path / "out").select(OURS).equals(whole.select(OURS))
+    assert not (tmp_path / "out/_run/retry").exists()
+    assert RunMetrics.load(locate(str(tmp_path / "out/_run/metrics.json"))) == metrics
+
+
+def test_a_killed_retry_is_finished_by_a_plain_start(ray_cluster, prompts, tmp_path):
+    run(prompts, tmp_path / "out")
+    whole = read(tmp_path / "out")
+    spoil(tmp_path / "out", {"r0", "r17"})
+    config = fake_config(input=prompts, output=str(tmp_path / "out"), dataset=DATASET)
+    plan = plan_input(prompts, 4, None)
+    left = RunDirectory.open(config, plan)
+    left.reopen()
+    begin_retry(plan, check_columns(plan.schema, config), left.aligned)
+    metrics = run(prompts, tmp_path / "out")
+    assert metrics.aligned.num_rows_this_start == 7
+    assert read(tmp_path / "out").select(OURS).equals(whole.select(OURS))
 
 
 def kill_after_first_shard(output, role):
