@@ -60,7 +60,8 @@ def start_models(config: AlignConfig) -> Models:
 
 
 def start_monitor() -> Any:
-    return ray.remote(num_cpus=0)(Monitor).remote()
+    """Restarted where its node dies: counters may be lost, a run may not fail for want of them."""
+    return ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Monitor).remote()
 
 
 def start_duplicate_search(plan: InputPlan, columns: InputColumns) -> Any:

@@ -8,6 +8,7 @@ import ray
 from rich.console import Console
 
 from actors.align_shards import AlignShards
+from actors.keeper import RestartWatch
 from actors.placement import Models, start_monitor, start_retry_duplicates
 from actors.progress import shown_progress
 from pipeline.config import AlignConfig
@@ -82,7 +83,11 @@ def _align(config: AlignConfig, rows: Pass, models: Models, console: Console) ->
     monitor = start_monitor()
     arguments = (config, rows.columns, rows.plan.rows_per_shard, [rows.duplicates], models, monitor)
 
+    watch = RestartWatch(models)
+
     def usage() -> CoordinatorUsage:
+        for line in [*ray.get(monitor.take_lines.remote()), *watch.news()]:
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
         return ray.get(monitor.total.remote())
 
     with shown_progress(console, rows.title, rows.plan.num_rows, num_rows_before, usage):

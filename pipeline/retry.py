@@ -5,7 +5,7 @@
     part-*.parquet         each rewritten whole with the new results, then renamed over the old file
 
 Invariants: a retry is under way from the moment `rows.parquet` is there until it is deleted, and `rows.parquet` names
-the rows that are redone whatever the part files hold by then. Killed anywhere, the same rows go on, no other is touched.
+the rows that are redone whatever the part files hold by then. Killed anywhere, the same rows go on; good rows stay.
 """
 
 from collections.abc import Iterator

@@ -1,5 +1,7 @@
 """The whole job on fake models: rows in, rows out, the same whatever carries them, and never done twice."""
 
+import os
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import ray
+from ray._private import state
 
 from actors.run import run_align
 from pipeline.errors import InputError, ModelError
@@ -151,24 +154,32 @@ def test_a_killed_retry_is_finished_by_a_plain_start(ray_cluster, prompts, tmp_p
     assert read(tmp_path / "out").select(OURS).equals(whole.select(OURS))
 
 
-def kill_after_first_shard(output, role):
-    """SIGKILL the run's actor of this role, as soon as a shard is committed; Ray restarts it."""
+def signal_after_first_shard(output, role, number):
+    """Send the run's actor of this role a signal, as soon as a shard is committed."""
     while not list(output.glob("_run/shards/shard-*")):
         time.sleep(0.02)
     name = next(name for name in ray.util.list_named_actors() if name.endswith(f"-{role}"))
-    ray.kill(ray.get_actor(name), no_restart=False)
+    os.kill(state.actors(ray.get_actor(name)._actor_id.hex())["Pid"], number)
 
 
 @pytest.mark.parametrize("role", ["policy", "reward"])
-def test_a_killed_model_costs_time_not_rows(ray_cluster, prompts, tmp_path, role):
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(signal.SIGKILL, "died and is restarted"), (signal.SIGSTOP, "gave no answer for 1.5 s")],
+    ids=["killed", "hanging"],
+)
+def test_a_model_that_dies_or_hangs_costs_time_not_rows(ray_cluster, prompts, tmp_path, capsys, role, number, words):
     whole, output = run(prompts, tmp_path / "whole"), tmp_path / "out"
     slow = {"backend": "fake", "fake_call_ms": 60}
     with ThreadPoolExecutor(1) as pool:
-        killing = pool.submit(kill_after_first_shard, output, role)
-        metrics = run(prompts, output, policy=slow, reward=slow, engine={"slots": 3})
-        killing.result()
+        signalling = pool.submit(signal_after_first_shard, output, role, number)
+        patience = {"call_timeout_s": 1.5}
+        metrics = run(prompts, output, policy=slow, reward=slow, engine={"slots": 3}, coordinator=patience)
+        signalling.result()
     assert metrics.aligned.totals.num_rows == whole.aligned.totals.num_rows == 27
     assert read(output).select(OURS).equals(read(tmp_path / "whole").select(OURS))
+    line = next(line for line in capsys.readouterr().out.splitlines() if words in line)
+    assert line.startswith(f"the {role} model stars-")
 
 
 @pytest.mark.parametrize("num_rows", [0, 1])
@@ -195,8 +206,8 @@ def test_a_file_that_breaks_while_it_is_read_fails_the_run_by_name(ray_cluster, 
 
 
 def test_a_silent_model_fails_the_run_in_one_line_and_keeps_no_half_output(ray_cluster, prompts, tmp_path):
-    silent = {"backend": "fake", "fake_call_ms": 5000.0}
-    with pytest.raises(ModelError, match=r"the policy model gave no answer for 1 s") as caught:
+    silent = {"backend": "fake", "fake_call_ms": 8000.0}
+    with pytest.raises(ModelError, match=r"the policy model stars-\w+-policy gave no answer for 1 s") as caught:
         run(prompts, tmp_path / "out", policy=silent, coordinator={"call_timeout_s": 1.0})
     assert "\n" not in str(caught.value)
     assert not list((tmp_path / "out").rglob("part-*"))
