@@ -64,7 +64,7 @@ class PatientModel:
         future = asyncio.ensure_future(reference)
         try:
             while not (await asyncio.wait([future], timeout=self._seconds_left()))[0]:
-                await self._end_silence()
+                await self._end_silence(future)
             self._num_replacements = 0
             return future.result()
         finally:
@@ -78,11 +78,15 @@ class PatientModel:
     def _seconds_left(self) -> float:
         return max(0.0, self._heard_at_s + self.timeout_s - asyncio.get_running_loop().time())
 
-    async def _end_silence(self) -> None:
+    async def _end_silence(self, future: asyncio.Future[Any]) -> None:
         async with self._one_at_a_time:
             if self._seconds_left():
                 return  # another call of this model was answered, or has replaced it
-            if self.keeper is not None and await self.keeper.is_loading():
+            is_loading = self.keeper is not None and await self.keeper.is_loading()
+            await asyncio.sleep(0)
+            if future.done():
+                return  # the answer was here, and it was this loop that was busy
+            if self.keeper is not None and is_loading:
                 self.keeper.tell(f"the {self.role} model {self.keeper.name} is still being started again")
             else:
                 await self._replace()

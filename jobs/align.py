@@ -14,7 +14,7 @@ from pydantic_core import PydanticUndefined
 from actors.interrupts import Interrupted, raise_on_signals
 from pipeline.config import AlignConfig, field_paths
 from pipeline.config_loading import load_config
-from pipeline.errors import ConfigError, InputError, StarsError
+from pipeline.errors import ConfigError, InputError, OutputError, StarsError
 from pipeline.input_plan import plan_input
 from pipeline.input_schema import check_columns
 from pipeline.run_directory import RunDirectory, fresh_output
@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     except Interrupted as interruption:
         print(f"{interruption}; finished shards are kept, the same command goes on", file=sys.stderr)
         return interruption.exit_code
-    except (ConfigError, InputError) as error:
+    except (ConfigError, InputError, OutputError) as error:
         return _fail(error)
     except Exception as error:
         return _fail(error, where=f" (details: {_keep_traceback(run)})")
@@ -72,7 +72,7 @@ def _keep_traceback(run: RunDirectory) -> str:
     """Write the traceback beside the run and say where; a disk that is full gets it on stderr instead."""
     try:
         run.write_error_log(traceback.format_exc())
-    except OSError:
+    except OutputError:
         traceback.print_exc()
         return "above"
     return str(run.error_log)
