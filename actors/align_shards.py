@@ -11,6 +11,8 @@ import pyarrow as pa
 import ray
 
 from actors.coordinator import SegmentCoordinator
+from actors.keeper import ActorKeeper
+from actors.patience import Keeper
 from actors.placement import Models
 from pipeline.config import AlignConfig
 from pipeline.dataset import shard_block, unpack_rows
@@ -55,7 +57,9 @@ class AlignShards:
 
     async def __call__(self, block: pa.Table) -> pa.Table:
         if self.coordinator is None:  # here, not in __init__, which runs in another thread than the event loop
-            self.coordinator = SegmentCoordinator(self.config, self.models.policy, self.models.reward)
+            self.coordinator = SegmentCoordinator(
+                self.config, self.models.policy, self.models.reward, keepers=self._keepers()
+            )
             self.pushing = asyncio.create_task(self._push_regularly())
         number = block.column("shard")[0].as_py()
         table = unpack_rows(block.column("rows")[0])
@@ -63,6 +67,10 @@ class AlignShards:
         results = await asyncio.gather(*(self.coordinator.align(row) for row in rows))
         await self._push()
         return shard_block(number, build_table(table, results, self.config.strategy.name))
+
+    def _keepers(self) -> dict[str, Keeper]:
+        handles = {"policy": self.models.policy, "reward": self.models.reward}
+        return {role: ActorKeeper(handle, self.monitor) for role, handle in handles.items()}
 
     async def _push(self) -> None:
         assert self.coordinator is not None

@@ -4,6 +4,7 @@ Both models share one tokenizer, so the policy's response tokens are the reward 
 """
 
 import re
+import sys
 from typing import Any
 
 import jinja2
@@ -32,10 +33,13 @@ class ChatRenderer:
                 f"reward.model {config.reward.model!r} has another tokenizer than policy.model "
                 f"{config.policy.model!r}; both must share one vocabulary"
             )
+        longest_token = max(map(len, self.policy.get_vocab()))
+        self.max_characters = (config.engine.max_model_len or sys.maxsize) * longest_token
         self.closing_tokens = np.array(self._closing_ids(), dtype=np.int32)
 
     def render(self, row: PromptRow) -> RenderedPrompt:
-        """Tokens of one prompt for both models; raises RowError when a template refuses it."""
+        """Tokens of one prompt for both models; raises RowError when a template refuses it or it can never fit."""
+        self._check_characters(row)
         if row.messages is None and self.is_raw:
             return RenderedPrompt(*(_int32(t(row.prompt)["input_ids"]) for t in (self.policy, self.reward)))
         messages = messages_of(row)
@@ -46,6 +50,12 @@ class ChatRenderer:
         return self.policy.decode(
             response_tokens.tolist(), skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
+
+    def _check_characters(self, row: PromptRow) -> None:
+        """Refuse without tokenising what no tokenisation fits: ten million characters take a tokenizer a minute."""
+        num_characters = sum(len(message["content"]) for message in messages_of(row))
+        if num_characters > self.max_characters:
+            raise RowError("prompt_too_long", f"{num_characters} characters cannot fit in engine.max_model_len tokens")
 
     def _closing_ids(self) -> list[int]:
         """What the reward model's template writes after an assistant's answer."""
@@ -98,7 +108,7 @@ def _render(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> str:
         raise RowError("no_chat_template", "the model has no chat template; set prompt_as: raw and give text prompts")
     try:
         return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    except jinja2.TemplateError as error:
+    except (jinja2.TemplateError, TypeError, ValueError) as error:  # templates compute with what they are given
         raise RowError("template_error", f"the chat template refuses these messages: {error}") from None
 
 

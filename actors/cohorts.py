@@ -2,6 +2,7 @@
 
 Invariants:
 - every request is answered exactly once, with its result or with the error of its model call;
+- a cohort too large for a model's memory goes back in line, to be sent in halves; a row too large alone is at fault;
 - at most two calls per model are under way (one computes, the next waits in its mailbox, so that the model does not
   idle while an answer travels);
 - a cohort is at most a 1/`cohorts_in_flight` share of all rows under way: one is scored while another is decoded;
@@ -9,6 +10,7 @@ Invariants:
 """
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -17,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.config import CoordinatorConfig
+from pipeline.errors import ModelOutOfMemory, RowError
 from pipeline.records import (
     CallStats,
     DrawKey,
@@ -92,6 +95,7 @@ class CohortQueue:
     waiting: deque[Any] = field(default_factory=deque)
     num_calls: int = 0
     num_rows_under_way: int = 0
+    memory_limit: int = sys.maxsize  # most rows of a call, as far as the model's memory was heard of
 
     def take(self, target: int, is_anything_under_way: bool) -> list[Any]:
         """The next cohort, or nothing if it is better to wait."""
@@ -101,6 +105,16 @@ class CohortQueue:
         if is_anything_under_way and len(self.waiting) < fill * target:
             return []
         return [self.waiting.popleft() for _ in range(min(target, len(self.waiting)))]
+
+    def shrink(self, cohort: list[Any], error: ModelOutOfMemory) -> None:
+        """Send no cohort larger than half of this one from now on. A row that does not fit alone is an error row, and
+        no reason to send the others one by one."""
+        if len(cohort) > 1:
+            self.memory_limit = min(self.memory_limit, -(-len(cohort) // 2))
+            self.waiting.extendleft(reversed([request for request in cohort if not request.answer.done()]))
+        elif not cohort[0].answer.done():
+            self.memory_limit = sys.maxsize
+            cohort[0].answer.set_exception(RowError("out_of_memory", f"even alone in its call, {error}"))
 
 
 class CohortScheduler:
@@ -142,8 +156,7 @@ class CohortScheduler:
     def _dispatch(self, queue: CohortQueue) -> bool:
         total = sum(len(q.waiting) + q.num_rows_under_way for q in self.queues)
         target = -(-total // self.config.cohorts_in_flight)
-        if self.config.max_cohort_size is not None:
-            target = min(target, self.config.max_cohort_size)
+        target = min(target, queue.memory_limit, self.config.max_cohort_size or target)
         is_anything_under_way = any(q.num_calls for q in self.queues)
         if is_anything_under_way and self.config.cohorts_in_flight == 1:
             return False
@@ -161,6 +174,8 @@ class CohortScheduler:
     async def _run(self, queue: CohortQueue, cohort: list[Any]) -> None:
         try:
             self.on_stats(queue.role, await queue.call(cohort))
+        except ModelOutOfMemory as error:
+            queue.shrink(cohort, error)
         except Exception as error:  # the call's own failure belongs to the rows that asked for it
             for request in cohort:
                 if not request.answer.done():
@@ -202,7 +217,11 @@ def answer_proposals(requests: list[ProposeRequest], proposals: Proposals) -> No
     for i, request in enumerate(requests):
         request.ledger.policy_calls += 1
         request.ledger.policy_tokens += int(proposals.stats.pushed_tokens_R[i])
-        if not request.answer.done():
+        if request.answer.done():
+            continue
+        if proposals.invalid_R is not None and proposals.invalid_R[i]:
+            request.answer.set_exception(RowError("non_finite_logits", "the policy gave logits that are not finite"))
+        else:
             tokens = proposals.tokens_RT[i, : proposals.lengths_R[i]]
             request.answer.set_result(Segment(tokens, bool(proposals.finished_R[i])))
 

@@ -30,11 +30,12 @@ from actors.cohorts import (
     propose_cohort,
     score_cohort,
 )
+from actors.patience import Keeper, PatientModel
 from actors.rendering import RenderedPrompt, Renderer, make_renderer
 from actors.slots import SlotPool
 from pipeline.config import AlignConfig, RewardConfig
 from pipeline.draws import row_key
-from pipeline.errors import ModelError, RowError
+from pipeline.errors import RowError
 from pipeline.records import (
     CallStats,
     DrawKey,
@@ -57,9 +58,17 @@ class SegmentCoordinator:
         policy: handle of the policy: `await policy.propose.remote(cohort)` gives Proposals.
         reward: handle of the reward model: `await reward.score.remote(cohort)` gives Scores.
         renderer: text to tokens; None makes the one that fits the config's models.
+        keepers: replace models that hang, by role; without one, a model that gives no answer fails the run.
     """
 
-    def __init__(self, config: AlignConfig, policy: Any, reward: Any, renderer: Renderer | None = None) -> None:
+    def __init__(
+        self,
+        config: AlignConfig,
+        policy: Any,
+        reward: Any,
+        renderer: Renderer | None = None,
+        keepers: dict[str, Keeper] | None = None,
+    ) -> None:
         self.config = config
         self.policy = policy
         self.reward = reward
@@ -69,6 +78,8 @@ class SegmentCoordinator:
         self.propose_queue = CohortQueue("policy", self._propose_call)
         self.score_queue = CohortQueue("reward", self._score_call)
         self.scheduler = CohortScheduler(config.coordinator, [self.score_queue, self.propose_queue], self._add_call)
+        timeout_s, keepers = config.coordinator.call_timeout_s, keepers or {}
+        self.patience = {role: PatientModel(role, timeout_s, keepers.get(role)) for role in ("policy", "reward")}
         self._usage = CoordinatorUsage()
 
     @property
@@ -178,24 +189,14 @@ class SegmentCoordinator:
         self._usage = self._usage.with_call(role, stats)
 
     async def _propose_call(self, requests: list[ProposeRequest]) -> CallStats:
-        proposals = await self._answer("policy", self.policy.propose.remote(propose_cohort(requests)))
+        proposals = await self.patience["policy"].answer(self.policy.propose.remote(propose_cohort(requests)))
         answer_proposals(requests, proposals)
         return proposals.stats
 
     async def _score_call(self, requests: list[ScoreRequest]) -> CallStats:
-        scores = await self._answer("reward", self.reward.score.remote(score_cohort(requests)))
+        scores = await self.patience["reward"].answer(self.reward.score.remote(score_cohort(requests)))
         answer_scores(requests, scores)
         return scores.stats
-
-    async def _answer(self, role: str, reference: Any) -> Any:
-        timeout_s = self.config.coordinator.call_timeout_s
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await reference
-        except TimeoutError:
-            raise ModelError(
-                f"the {role} model gave no answer for {timeout_s:g} s (coordinator.call_timeout_s)"
-            ) from None
 
 
 class RowSession:

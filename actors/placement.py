@@ -10,6 +10,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
@@ -17,10 +18,11 @@ from actors.monitor import Monitor
 from actors.policy import PolicyActor
 from actors.reward import RewardActor
 from pipeline.config import AlignConfig, ModelConfig
-from pipeline.duplicates import find_duplicates
+from pipeline.duplicates import RowIndices, find_duplicates
 from pipeline.errors import ConfigError, ModelError
 from pipeline.input_plan import InputPlan
 from pipeline.input_schema import InputColumns
+from pipeline.retry import Retry
 
 CONTROL = "control"  # the concurrency group in which `ping` answers while a model computes
 LOAD_REPORT_S = 30.0
@@ -58,12 +60,22 @@ def start_models(config: AlignConfig) -> Models:
 
 
 def start_monitor() -> Any:
-    return ray.remote(num_cpus=0)(Monitor).remote()
+    """Restarted where its node dies: counters may be lost, a run may not fail for want of them."""
+    return ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Monitor).remote()
 
 
 def start_duplicate_search(plan: InputPlan, columns: InputColumns) -> Any:
     """A reference to `find_duplicates`' answer; a task's, because the driver's memory must not grow with the rows."""
     return ray.remote(num_cpus=1)(find_duplicates).remote(plan, columns)
+
+
+def start_retry_duplicates(retry: Retry, duplicates: Any) -> Any:
+    """The same for rows that are redone, from the whole input's answer: a row repeats an id though it comes alone."""
+    return ray.remote(num_cpus=1)(_places_of).remote(retry.row_indices, duplicates)
+
+
+def _places_of(row_indices: RowIndices, duplicates: RowIndices) -> RowIndices:
+    return np.flatnonzero(np.isin(row_indices, duplicates)).astype(np.int64)
 
 
 def stop_models(models: Models) -> None:

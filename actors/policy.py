@@ -1,6 +1,6 @@
 """The policy actor: a plain class around one policy engine; placement turns it into a Ray actor."""
 
-from actors.engines.backends import load_engine
+from actors.engine_holder import EngineHolder
 from pipeline.config import EngineConfig, ModelConfig
 from pipeline.records import Proposals, ProposeCohort
 
@@ -14,11 +14,12 @@ class PolicyActor:
     """
 
     def __init__(self, config: ModelConfig, engine: EngineConfig) -> None:
-        self.engine = load_engine("policy", config, engine)
+        self.holder = EngineHolder("policy", config, engine)
 
     def propose(self, cohort: ProposeCohort) -> Proposals:
-        """One candidate segment per row of the cohort."""
-        return self.engine.propose(cohort)
+        """One candidate segment per row of the cohort; raises ModelOutOfMemory."""
+        with self.holder.engine() as engine:
+            return engine.propose(cohort)
 
     def ping(self) -> str:
         """Answers once the model is loaded."""

@@ -1,6 +1,6 @@
 """The reward actor: a plain class around one reward engine; placement turns it into a Ray actor."""
 
-from actors.engines.backends import load_engine
+from actors.engine_holder import EngineHolder
 from pipeline.config import EngineConfig, RewardConfig
 from pipeline.records import ScoreCohort, Scores
 
@@ -14,11 +14,12 @@ class RewardActor:
     """
 
     def __init__(self, config: RewardConfig, engine: EngineConfig) -> None:
-        self.engine = load_engine("reward", config, engine)
+        self.holder = EngineHolder("reward", config, engine)
 
     def score(self, cohort: ScoreCohort) -> Scores:
-        """The reward of every row of the cohort."""
-        return self.engine.score(cohort)
+        """The reward of every row of the cohort; raises ModelOutOfMemory."""
+        with self.holder.engine() as engine:
+            return engine.score(cohort)
 
     def ping(self) -> str:
         """Answers once the model is loaded."""

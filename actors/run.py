@@ -3,9 +3,11 @@
 1. start or join a Ray cluster, load the models;
 2. align every shard that is not committed, gather the part files;
 3. the same, plainly decoded, for the first `baseline_rows` rows;
-4. measure the output, write the metrics, mark the run finished, show the summary.
+4. the error rows again, where that was asked for;
+5. measure the output, write the metrics, mark the run finished, show the summary.
 
 Killed anywhere, the same command goes on: committed shards and gathered stages are not done again.
+A finished run is started for `retry_errors` only, and only if it has error rows.
 """
 
 import logging
@@ -13,111 +15,77 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
 
 import ray
 from ray.exceptions import RayTaskError
 from rich.console import Console
 
-from actors.align_shards import AlignShards
 from actors.interrupts import raise_on_signals
 from actors.model_limits import with_max_model_len
-from actors.placement import Models, start_duplicate_search, start_models, start_monitor, stop_models
-from actors.progress import shown_progress
+from actors.placement import Models, start_duplicate_search, start_models, stop_models
+from actors.stages import Work, run_stage
 from actors.summary import show_summary
 from pipeline.compare import compare_outputs
 from pipeline.config import AlignConfig, VanillaConfig
-from pipeline.dataset import AlignerSpec, run_graph
 from pipeline.errors import StarsError
 from pipeline.input_plan import InputPlan
-from pipeline.input_schema import InputColumns, input_schema
-from pipeline.metrics import RunMetrics, StageMetrics, measure_stage
-from pipeline.output import output_schema
-from pipeline.run_directory import RunDirectory, Stage
-from pipeline.shards import committed_shards, gather_parts
-from pipeline.usage import CoordinatorUsage
+from pipeline.input_schema import InputColumns
+from pipeline.metrics import RunMetrics
+from pipeline.retry import count_error_rows
+from pipeline.run_directory import RunDirectory
 
 MIN_CPUS = 2  # reading and writing need one each; models and the coordinator ask for none
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
-    """One stage: its config and rows, and where they go."""
-
-    config: AlignConfig
-    plan: InputPlan
-    columns: InputColumns
-    stage: Stage
-
-
-def run_align(config: AlignConfig, plan: InputPlan, columns: InputColumns, run: RunDirectory) -> RunMetrics:
+def run_align(
+    config: AlignConfig, plan: InputPlan, columns: InputColumns, run: RunDirectory, retry_errors: bool = False
+) -> RunMetrics:
     """Do what is left of the run and show its summary.
 
     Raises:
         StarsError: what went wrong, in one line.
     """
     console = Console()
-    if run.is_finished:
-        console.print(f"{run.root} is finished: nothing to do.", soft_wrap=True)
+    if run.is_finished and not (retry_errors and _has_error_rows(run)):
+        rest = "it has no error row" if retry_errors else "nothing to do"
+        console.print(f"{run.root} is finished: {rest}.", soft_wrap=True)
         metrics = RunMetrics.load(run.metrics_file)
     else:
         try:
-            metrics = _finish(with_max_model_len(config), plan, columns, run, console)
+            metrics = _finish(with_max_model_len(config), plan, columns, run, retry_errors, console)
         except Exception as error:
             raise _stars_error(error) or error from error
     show_summary(console, config, run, metrics)
     return metrics
 
 
+def _has_error_rows(run: RunDirectory) -> bool:
+    return any(count_error_rows(stage) for stage in (run.aligned, run.baseline))
+
+
 def _finish(
-    config: AlignConfig, plan: InputPlan, columns: InputColumns, run: RunDirectory, console: Console
+    config: AlignConfig,
+    plan: InputPlan,
+    columns: InputColumns,
+    run: RunDirectory,
+    retry_errors: bool,
+    console: Console,
 ) -> RunMetrics:
     started_s = time.monotonic()
-    works = [Work(config, plan, columns, run.aligned)]
+    run.reopen()
+    works = [Work(config, plan, columns, run.aligned, retry_errors)]
     if config.baseline_rows and config.strategy.name != "vanilla":
         plain = config.model_copy(update={"strategy": VanillaConfig(segment_size=config.strategy.segment_size)})
-        works.append(Work(plain, plan.head(config.baseline_rows), columns, run.baseline))
+        works.append(Work(plain, plan.head(config.baseline_rows), columns, run.baseline, retry_errors))
     with cluster(), _loaded_models(config, console) as models:
         duplicates = start_duplicate_search(plan, columns)
-        stages = [_run_stage(work, models, duplicates, run, console) for work in works]
+        stages = [run_stage(work, models, duplicates, run, console) for work in works]
     baseline = stages[1] if len(stages) > 1 else None
     comparison = compare_outputs(config, run.aligned.parts, run.baseline.parts) if baseline else None
     metrics = RunMetrics(stages[0], baseline, comparison, time.monotonic() - started_s)
     metrics.save(run.metrics_file)
     run.mark_finished()
     return metrics
-
-
-def _run_stage(work: Work, models: Models, duplicates: Any, run: RunDirectory, console: Console) -> StageMetrics:
-    """Align and gather one stage, unless an earlier start did."""
-    started_s, usage = time.monotonic(), CoordinatorUsage()
-    if work.stage.name not in run.manifest.gathered:
-        usage = _align(work, models, duplicates, console)
-        schema = output_schema(input_schema(work.plan.schema, work.columns), work.config.strategy.name)
-        work.stage.parts.create_directory()
-        gather_parts(work.plan, work.stage.shards, work.stage.parts, schema, work.config.dataset.rows_per_file)
-    run.mark_gathered(work.stage)
-    return measure_stage(work.config.strategy.name, work.stage.parts, usage, time.monotonic() - started_s)
-
-
-def _align(work: Work, models: Models, duplicates: Any, console: Console) -> CoordinatorUsage:
-    work.stage.shards.create_directory()
-    committed = committed_shards(work.stage.shards)
-    num_rows_before = sum(work.plan.shard(number).num_rows for number in committed.tolist())
-    if len(committed) == work.plan.num_shards:
-        return CoordinatorUsage()
-    monitor = start_monitor()
-    arguments = (work.config, work.columns, work.plan.rows_per_shard, [duplicates], models, monitor)
-
-    def usage() -> CoordinatorUsage:
-        return ray.get(monitor.total.remote())
-
-    with shown_progress(console, work.stage.name, work.plan.num_rows, num_rows_before, usage):
-        run_graph(
-            work.config, work.plan, work.columns, committed, AlignerSpec(AlignShards, arguments), work.stage.shards
-        )
-    return usage()
 
 
 def _stars_error(error: BaseException | None) -> StarsError | None:

@@ -12,10 +12,10 @@ import traceback
 from actors.interrupts import Interrupted, raise_on_signals
 from pipeline.config import AlignConfig
 from pipeline.config_loading import described_fields, load_config
-from pipeline.errors import ConfigError, InputError, StarsError
+from pipeline.errors import ConfigError, InputError, OutputError, StarsError
 from pipeline.input_plan import plan_input
 from pipeline.input_schema import check_columns
-from pipeline.run_directory import RunDirectory
+from pipeline.run_directory import RunDirectory, fresh_output
 
 TOO_MANY_ERROR_ROWS = 3
 
@@ -24,6 +24,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         config = load_config(options.config, options.overrides)
+        if options.fresh:
+            config = _with_fresh_output(config)
         plan = plan_input(config.input, config.dataset.rows_per_shard, config.max_rows)
         columns = check_columns(plan.schema, config)
         run = RunDirectory.open(config, plan)
@@ -33,11 +35,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         from actors.run import run_align  # here, because it imports Ray and transformers
 
-        metrics = run_align(config, plan, columns, run)
+        metrics = run_align(config, plan, columns, run, options.retry_errors)
     except Interrupted as interruption:
         print(f"{interruption}; finished shards are kept, the same command goes on", file=sys.stderr)
         return interruption.exit_code
-    except (ConfigError, InputError) as error:
+    except (ConfigError, InputError, OutputError) as error:
         return _fail(error)
     except Exception as error:
         return _fail(error, where=f" (details: {_keep_traceback(run)})")
@@ -46,6 +48,13 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {num_error_rows} error rows, more than max_error_rows = {limit}", file=sys.stderr)
         return TOO_MANY_ERROR_ROWS
     return 0
+
+
+def _with_fresh_output(config: AlignConfig) -> AlignConfig:
+    output = fresh_output(config.output)
+    if output != config.output:
+        print(f"fresh output: {output} (go on with it by output={output}, without --fresh)", flush=True)
+    return config.model_copy(update={"output": output})
 
 
 def _fail(error: Exception, where: str = "") -> int:
@@ -61,7 +70,7 @@ def _keep_traceback(run: RunDirectory) -> str:
     """Write the traceback beside the run and say where; a disk that is full gets it on stderr instead."""
     try:
         run.write_error_log(traceback.format_exc())
-    except OSError:
+    except OutputError:
         traceback.print_exc()
         return "above"
     return str(run.error_log)
@@ -80,6 +89,13 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config", metavar="FILE", help="YAML file; see jobs/configs")
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument(
+        "--fresh", action="store_true", help="start anew beside an output that exists, in OUTPUT-2, OUTPUT-3, …"
+    )
+    again.add_argument(
+        "--retry-errors", action="store_true", help="do the error rows again, of a finished run too; keep all others"
+    )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="set a key of the config, after the file")
     return parser
 

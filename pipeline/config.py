@@ -106,7 +106,12 @@ class EngineConfig(Section):
 class CoordinatorConfig(Section):
     cohorts_in_flight: int = Field(2, ge=1, description="1 is serial; 2 keep both models busy")
     max_cohort_size: int | None = Field(None, ge=1, description="most rows of one model call; null: no limit but slots")
-    call_timeout_s: float = Field(600.0, gt=0.0, description="a model that gives no answer for so long fails the run")
+    call_timeout_s: float = Field(
+        600.0,
+        gt=0.0,
+        description="a model silent for so long, loading aside, is killed and started again; the run fails if that "
+        "does not help three times in a row",
+    )
 
 
 class DatasetConfig(Section):

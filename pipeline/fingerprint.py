@@ -1,10 +1,12 @@
 """What decides the responses of a run, as flat `field: value` pairs that two runs can be compared by.
 
-Throughput-only settings are left out: a run may be continued with other slots, cohorts or GPUs.
+Throughput-only settings are left out: a run may be continued with other slots, cohorts or GPUs. The code is compared by
+the sources that decide a response, file by file, so that a refusal names the one that changed.
 """
 
 import hashlib
 import json
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +32,25 @@ THROUGHPUT_ONLY = frozenset(
     }
 )
 
+DECIDING_PACKAGES = ("stars-align", "torch", "transformers")
+DECIDING_SOURCES = (
+    "pipeline/acceptance.py",
+    "pipeline/draws.py",
+    "pipeline/duplicates.py",
+    "pipeline/rows.py",
+    "pipeline/spans.py",
+    "pipeline/strategies/*.py",
+    "actors/chat_rendering.py",
+    "actors/cohorts.py",
+    "actors/coordinator.py",
+    "actors/rendering.py",
+    "actors/engines/*.py",
+)
+SOURCE_ROOT = Path(__file__).parent.parent
+
 
 def fingerprint(config: AlignConfig, plan: InputPlan) -> dict[str, Any]:
-    """Everything a finished output depends on, except the versions of the code."""
+    """Everything a finished output depends on."""
     fields = {name: value for name, value in _flat(config.model_dump(mode="json")) if name not in THROUGHPUT_ONLY}
     files = [[file.relative_path, file.digest, file.num_rows] for file in plan.files]
     return fields | {
@@ -41,6 +59,8 @@ def fingerprint(config: AlignConfig, plan: InputPlan) -> dict[str, Any]:
         "input columns": f"{len(plan.schema.names)} columns, digest {_digest(str(plan.schema.remove_metadata()))}",
         "policy model files": _model_files(config.policy.model),
         "reward model files": _model_files(config.reward.model),
+        **{f"version of {name}": package_version(name) for name in DECIDING_PACKAGES},
+        **_sources(),
     }
 
 
@@ -66,6 +86,19 @@ def _model_files(model: str) -> str | None:
         return None
     files = sorted([path.name, locate(str(path)).sampled_digest()] for path in folder.iterdir() if path.is_file())
     return f"{len(files)} files, digest {_digest(files)}"
+
+
+def package_version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _sources() -> dict[str, str]:
+    """Digests of the deciding sources, blind to how a checkout ends its lines."""
+    files = sorted(path for pattern in DECIDING_SOURCES for path in SOURCE_ROOT.glob(pattern))
+    return {f"code of {path.relative_to(SOURCE_ROOT).as_posix()}": _digest(path.read_text("utf-8")) for path in files}
 
 
 def _digest(value: Any) -> str:

@@ -115,6 +115,13 @@ def plan_input(text: str, rows_per_shard: int | None, max_rows: int | None) -> I
     return InputPlan(filesystem, tuple(files), schema, num_rows, rows_per_shard)
 
 
+def plan_file(location: Location, rows_per_shard: int) -> InputPlan:
+    """The plan of one file of our own."""
+    schema, group_rows, digest = _read_footer(location.filesystem, location.filesystem.get_file_info(location.path))
+    file = InputFile(location.path, location.name, digest, 0, group_rows)
+    return InputPlan(location.filesystem, (file,), schema, file.num_rows, rows_per_shard)
+
+
 def _find_files(text: str) -> tuple[fs.FileSystem, list[tuple[fs.FileInfo, str]]]:
     """Every file with its path relative to what the user named, sorted; hidden names (`_…`, `.…`) are skipped."""
     root = locate(text)

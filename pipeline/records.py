@@ -177,12 +177,14 @@ class CallStats:
 
 @dataclass(frozen=True, slots=True)
 class Proposals:
-    """The policy's answer: int32 [R, T] tokens, right-padded; the first `lengths_R` of each row count."""
+    """The policy's answer: int32 [R, T] tokens, right-padded; the first `lengths_R` of each row count.
+    `invalid_R` marks rows whose logits were not finite; None stands for none."""
 
     tokens_RT: npt.NDArray[np.int32]
     lengths_R: npt.NDArray[np.int32]
     finished_R: npt.NDArray[np.bool_]
     stats: CallStats
+    invalid_R: npt.NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, slots=True)

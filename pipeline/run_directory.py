@@ -6,6 +6,7 @@
     out/_run/metrics.json         written when the run is finished
     out/_run/error.log            the traceback of the last start that failed
     out/_run/shards/              committed shards; deleted once gathered
+    out/_run/retry/               error rows that are being redone (`pipeline.retry`)
     out/_run/baseline/            the same, for the rows decoded plainly
 
 Invariant: `gathered` in the manifest names a stage only after all its part files are in place.
@@ -14,7 +15,7 @@ Invariant: `gathered` in the manifest names a stage only after all its part file
 import platform
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from itertools import count
 from typing import Any
 
 import yaml
@@ -22,7 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipeline.config import AlignConfig
 from pipeline.errors import OutputError
-from pipeline.fingerprint import differences, fingerprint
+from pipeline.fingerprint import differences, fingerprint, package_version
 from pipeline.input_plan import InputPlan
 from pipeline.shards import SHARD_NAME, part_files
 from pipeline.storage import TEMPORARY_PREFIX, Location, locate
@@ -43,11 +44,13 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One pass over the input: the aligned one, or the baseline; where its shards and its part files are."""
+    """One pass over the input: the aligned one, or the baseline; where its shards and its part files are, and
+    where its error rows are redone."""
 
     name: str
     shards: Location
     parts: Location
+    retry: Location
 
 
 class RunDirectory:
@@ -71,11 +74,12 @@ class RunDirectory:
 
     @property
     def aligned(self) -> Stage:
-        return Stage("aligned", self.run / "shards", self.root)
+        return Stage("aligned", self.run / "shards", self.root, self.run / "retry")
 
     @property
     def baseline(self) -> Stage:
-        return Stage("baseline", self.run / "baseline" / "shards", self.run / "baseline")
+        parts = self.run / "baseline"
+        return Stage("baseline", parts / "shards", parts, parts / "retry")
 
     @property
     def error_log(self) -> Location:
@@ -93,6 +97,11 @@ class RunDirectory:
 
     def mark_finished(self) -> None:
         self._save(replace(self.manifest, status="finished", finished=_now()))
+
+    def reopen(self) -> None:
+        """A finished run gets work again: whoever starts it next goes on with that."""
+        if self.is_finished:
+            self._save(replace(self.manifest, status="running", finished=None))
 
     def _save(self, manifest: Manifest) -> None:
         (self.run / "manifest.json").write_text(TypeAdapter(Manifest).dump_json(manifest, indent=2).decode() + "\n")
@@ -141,6 +150,23 @@ class RunDirectory:
         (self.run / "config.yaml").write_text(text)
 
 
+def fresh_output(output: str) -> str:
+    """`output` if nothing is there, else the first of `output-2`, `output-3`, … where nothing is.
+
+    Raises:
+        OutputError: no filesystem is known for it.
+    """
+    try:
+        names = (output if n == 1 else f"{output.rstrip('/')}-{n}" for n in count(1))
+        return next(name for name in names if _is_free(locate(name)))
+    except (OSError, ValueError) as error:
+        raise OutputError(f"output {output!r} cannot be looked at: {' '.join(str(error).split())}") from None
+
+
+def _is_free(root: Location) -> bool:
+    return not root.exists() or (root.is_directory() and not root.names())
+
+
 def _new_manifest(config: AlignConfig, print_now: dict[str, Any]) -> Manifest:
     return Manifest(print_now, _versions(), config.seed, _now())
 
@@ -161,17 +187,13 @@ def _refuse_another_run(output: str, run: RunDirectory, print_now: dict[str, Any
     changed = differences(run.manifest.fingerprint, print_now)
     if changed:
         shown = "; ".join(changed[:8]) + ("; …" if len(changed) > 8 else "")
-        raise OutputError(f"output {output!r} belongs to another run; choose another directory. Changed: {shown}")
+        raise OutputError(
+            f"output {output!r} belongs to another run; choose another directory, or --fresh. Changed: {shown}"
+        )
 
 
 def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+    return {"python": platform.python_version()} | {name: package_version(name) for name in PACKAGES}
 
 
 def _now() -> str:

@@ -57,7 +57,7 @@ def gather_parts(plan: InputPlan, shards: Location, parts: Location, schema: pa.
     Raises:
         OutputError: a shard is missing or does not hold the rows the plan says.
     """
-    groups = _row_groups(_rows_of(plan, shards), schema, rows_per_file)
+    groups = _row_groups(read_shard_rows(plan, shards), schema, rows_per_file)
     group = next(groups)
     num_parts = 0
     while group is not None:
@@ -103,7 +103,7 @@ def _is_full(tables: list[pa.Table]) -> bool:
     return sum(t.num_rows for t in tables) >= GROUP_ROWS or sum(t.nbytes for t in tables) >= GROUP_BYTES
 
 
-def _rows_of(plan: InputPlan, shards: Location) -> Iterator[pa.Table]:
+def read_shard_rows(plan: InputPlan, shards: Location) -> Iterator[pa.Table]:
     """Every shard's rows in order, checked against the plan: each input row exactly once."""
     for number in range(plan.num_shards):
         shard, location = plan.shard(number), shard_file(shards, number)

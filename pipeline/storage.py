@@ -14,6 +14,8 @@ from typing import Any
 
 from pyarrow import fs
 
+from pipeline.errors import OutputError
+
 TEMPORARY_PREFIX = ".tmp-"
 BLOCK_BYTES = 1 << 16
 SAMPLED_BLOCKS = 16
@@ -48,7 +50,8 @@ class Location:
         return self.filesystem.get_file_info(self.path).type == fs.FileType.Directory
 
     def create_directory(self) -> None:
-        self.filesystem.create_dir(self.path, recursive=True)
+        with _told_as_output_error(self.path):
+            self.filesystem.create_dir(self.path, recursive=True)
 
     def delete_directory(self) -> None:
         if self.exists():
@@ -83,16 +86,29 @@ class Location:
 
     @contextmanager
     def written_whole(self) -> Iterator[Any]:
-        """An output stream; the file appears under its name when the block ends without an error."""
+        """An output stream; the file appears under its name when the block ends without an error.
+
+        Raises:
+            OutputError: no space, no permission, no such place.
+        """
         temporary = self.parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
-        try:
-            with self.filesystem.open_output_stream(temporary.path) as stream:
-                yield stream
-        except BaseException:
-            if temporary.exists():
-                self.filesystem.delete_file(temporary.path)
-            raise
-        self.filesystem.move(temporary.path, self.path)
+        with _told_as_output_error(self.path):
+            try:
+                with self.filesystem.open_output_stream(temporary.path) as stream:
+                    yield stream
+            except BaseException:
+                if temporary.exists():
+                    self.filesystem.delete_file(temporary.path)
+                raise
+            self.filesystem.move(temporary.path, self.path)
+
+
+@contextmanager
+def _told_as_output_error(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"output {path!r} cannot be written: {' '.join(str(error).split())}") from None
 
 
 def locate(text: str) -> Location:

@@ -1,5 +1,7 @@
 """The whole job on fake models: rows in, rows out, the same whatever carries them, and never done twice."""
 
+import os
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,14 +11,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import ray
+from ray._private import state
 
 from actors.run import run_align
 from pipeline.errors import InputError, ModelError
 from pipeline.input_plan import plan_input
 from pipeline.input_schema import check_columns
 from pipeline.metrics import RunMetrics
+from pipeline.retry import begin_retry
 from pipeline.run_directory import RunDirectory
 from pipeline.shards import write_shard
+from pipeline.storage import locate
 from tests.configs import fake_config
 
 pytestmark = pytest.mark.ray
@@ -38,10 +43,10 @@ def prompts(tmp_path):
     return str(tmp_path / "in")
 
 
-def run(prompts, output, **sections):
+def run(prompts, output, retry_errors=False, **sections):
     config = fake_config(input=prompts, output=str(output), **({"dataset": DATASET} | sections))
     plan = plan_input(config.input, config.dataset.rows_per_shard, config.max_rows)
-    return run_align(config, plan, check_columns(plan.schema, config), RunDirectory.open(config, plan))
+    return run_align(config, plan, check_columns(plan.schema, config), RunDirectory.open(config, plan), retry_errors)
 
 
 def read(output):
@@ -110,24 +115,71 @@ def test_committed_shards_are_kept_and_a_finished_run_calls_no_model(ray_cluster
     assert "nothing to do" in capsys.readouterr().out
 
 
-def kill_after_first_shard(output, role):
-    """SIGKILL the run's actor of this role, as soon as a shard is committed; Ray restarts it."""
+def spoil(output, rows):
+    """Turn finished rows into error rows, as a fault that has passed would have left them."""
+    for file in sorted(output.glob("part-*.parquet")):
+        table = pq.read_table(file)
+        hit = pa.array([row_id in rows for row_id in table["id"].to_pylist()])
+        for name, value in (("error_type", "out_of_memory"), ("error", "no room"), ("response", None)):
+            place = table.schema.get_field_index(name)
+            table = table.set_column(place, name, pc.if_else(hit, pa.scalar(value, pa.string()), table[name]))
+        pq.write_table(table, file)
+
+
+def test_error_rows_are_redone_and_no_other(ray_cluster, prompts, tmp_path, capsys):
+    run(prompts, tmp_path / "out", baseline_rows=10)
+    whole = read(tmp_path / "out")
+    spoil(tmp_path / "out", {"r0", "r17"})
+    spoil(tmp_path / "out/_run/baseline", {"r2"})
+    assert "nothing to do" in (run(prompts, tmp_path / "out", baseline_rows=10), capsys.readouterr().out)[1]
+    metrics = run(prompts, tmp_path / "out", retry_errors=True, baseline_rows=10)
+    assert metrics.aligned.num_rows_this_start == 2 + 5, "two that had passed, five that never can"
+    assert metrics.baseline.num_rows_this_start == 1 + 2
+    assert read(tmp_path / "out").select(OURS).equals(whole.select(OURS))
+    assert not (tmp_path / "out/_run/retry").exists()
+    assert RunMetrics.load(locate(str(tmp_path / "out/_run/metrics.json"))) == metrics
+
+
+def test_a_killed_retry_is_finished_by_a_plain_start(ray_cluster, prompts, tmp_path):
+    run(prompts, tmp_path / "out")
+    whole = read(tmp_path / "out")
+    spoil(tmp_path / "out", {"r0", "r17"})
+    config = fake_config(input=prompts, output=str(tmp_path / "out"), dataset=DATASET)
+    plan = plan_input(prompts, 4, None)
+    left = RunDirectory.open(config, plan)
+    left.reopen()
+    begin_retry(plan, check_columns(plan.schema, config), left.aligned)
+    metrics = run(prompts, tmp_path / "out")
+    assert metrics.aligned.num_rows_this_start == 7
+    assert read(tmp_path / "out").select(OURS).equals(whole.select(OURS))
+
+
+def signal_after_first_shard(output, role, number):
+    """Send the run's actor of this role a signal, as soon as a shard is committed."""
     while not list(output.glob("_run/shards/shard-*")):
         time.sleep(0.02)
     name = next(name for name in ray.util.list_named_actors() if name.endswith(f"-{role}"))
-    ray.kill(ray.get_actor(name), no_restart=False)
+    os.kill(state.actors(ray.get_actor(name)._actor_id.hex())["Pid"], number)
 
 
 @pytest.mark.parametrize("role", ["policy", "reward"])
-def test_a_killed_model_costs_time_not_rows(ray_cluster, prompts, tmp_path, role):
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(signal.SIGKILL, "died and is restarted"), (signal.SIGSTOP, "gave no answer for 1.5 s")],
+    ids=["killed", "hanging"],
+)
+def test_a_model_that_dies_or_hangs_costs_time_not_rows(ray_cluster, prompts, tmp_path, capsys, role, number, words):
     whole, output = run(prompts, tmp_path / "whole"), tmp_path / "out"
     slow = {"backend": "fake", "fake_call_ms": 60}
     with ThreadPoolExecutor(1) as pool:
-        killing = pool.submit(kill_after_first_shard, output, role)
-        metrics = run(prompts, output, policy=slow, reward=slow, engine={"slots": 3})
-        killing.result()
+        signalling = pool.submit(signal_after_first_shard, output, role, number)
+        patience = {"call_timeout_s": 1.5}
+        metrics = run(prompts, output, policy=slow, reward=slow, engine={"slots": 3}, coordinator=patience)
+        signalling.result()
     assert metrics.aligned.totals.num_rows == whole.aligned.totals.num_rows == 27
     assert read(output).select(OURS).equals(read(tmp_path / "whole").select(OURS))
+    line = next(line for line in capsys.readouterr().out.splitlines() if words in line)
+    assert line.startswith(f"the {role} model stars-")
 
 
 @pytest.mark.parametrize("num_rows", [0, 1])
@@ -154,8 +206,8 @@ def test_a_file_that_breaks_while_it_is_read_fails_the_run_by_name(ray_cluster, 
 
 
 def test_a_silent_model_fails_the_run_in_one_line_and_keeps_no_half_output(ray_cluster, prompts, tmp_path):
-    silent = {"backend": "fake", "fake_call_ms": 5000.0}
-    with pytest.raises(ModelError, match=r"the policy model gave no answer for 1 s") as caught:
+    silent = {"backend": "fake", "fake_call_ms": 8000.0}
+    with pytest.raises(ModelError, match=r"the policy model stars-\w+-policy gave no answer for 1 s") as caught:
         run(prompts, tmp_path / "out", policy=silent, coordinator={"call_timeout_s": 1.0})
     assert "\n" not in str(caught.value)
     assert not list((tmp_path / "out").rglob("part-*"))

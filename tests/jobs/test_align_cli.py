@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.input_plan import plan_input
-from pipeline.run_directory import RunDirectory
+from pipeline.run_directory import RunDirectory, fresh_output
 from tests.configs import fake_config
 
 YAML = """
@@ -67,7 +67,15 @@ def test_a_mistake_exits_2_with_one_line_before_anything_loads(folder, overrides
 def test_help_shows_every_key_and_imports_nothing_heavy():
     ended = start("--help")
     assert ended.returncode == 0 and "imported: []" in ended.stdout
-    for words in ("strategy.reward_threshold", "engine.slots", "[default 16]", "[required]", "max_error_rows"):
+    for words in (
+        "strategy.reward_threshold",
+        "engine.slots",
+        "[default 16]",
+        "[required]",
+        "max_error_rows",
+        "--fresh",
+        "--retry-errors",
+    ):
         assert words in ended.stdout
 
 
@@ -78,3 +86,30 @@ def test_an_output_of_another_run_is_refused_by_difference(folder):
     (folder / "out/_run/shards/shard-00000000.parquet").write_bytes(b"rows")
     ended = start("--config", folder / "job.yaml", f"input={config.input}", f"output={config.output}", "seed=9")
     assert ended.returncode == 2 and "seed was 0, now 9" in ended.stderr and "imported: []" in ended.stdout
+
+
+def test_changed_code_is_refused_by_file(folder):
+    config = fake_config(input=str(folder / "prompts.parquet"), output=str(folder / "out"))
+    run = RunDirectory.open(config, plan_input(config.input, config.dataset.rows_per_shard, None))
+    manifest = folder / "out/_run/manifest.json"
+    before = run.manifest.fingerprint["code of pipeline/acceptance.py"]
+    manifest.write_text(manifest.read_text().replace(before, "other"))
+    (folder / "out/_run/shards").mkdir()
+    (folder / "out/_run/shards/shard-00000000.parquet").write_bytes(b"rows")
+    ended = start("--config", folder / "job.yaml", f"input={config.input}", f"output={config.output}")
+    assert ended.returncode == 2 and "code of pipeline/acceptance.py was 'other', now" in ended.stderr
+    assert "code of actors" not in ended.stderr and "--fresh" in ended.stderr
+
+
+def test_fresh_starts_beside_what_is_there(folder):
+    assert fresh_output(str(folder / "out")) == str(folder / "out")
+    (folder / "out").mkdir()
+    assert fresh_output(str(folder / "out")) == str(folder / "out"), "an empty folder is nobody's"
+    (folder / "out/file").touch()
+    (folder / "out-2").touch()
+    assert fresh_output(str(folder / "out") + "/") == str(folder / "out-3")
+    overrides = [f"input={folder}/prompts.parquet", f"output={folder}/out"]
+    ended = start("--fresh", "--config", folder / "job.yaml", *overrides)
+    assert ended.returncode == 0, ended.stderr
+    assert f"fresh output: {folder}/out-3" in ended.stdout and (folder / "out-3/part-00000.parquet").exists()
+    assert [path.name for path in (folder / "out").iterdir()] == ["file"]

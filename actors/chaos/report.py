@@ -1,0 +1,24 @@
+"""The campaign's end: a table of what was struck and what was lost."""
+
+from rich.table import Table
+
+from actors.chaos.campaign import Report
+from actors.chaos.faults import FAULTS
+
+
+def report_table(report: Report) -> Table:
+    """Faults by kind and how many were survived, that is, by a run whose output came out as the undisturbed one's."""
+    total = report.total
+    table = Table(
+        title=f"{report.faults.total()} faults in {report.num_runs} runs, {report.num_restarts} starts over",
+        caption=f"{total.num_rows:,} rows compared: {total.num_lost} lost, {total.num_duplicated} duplicated, "
+        f"{total.num_different} different, {total.num_misplaced} out of order; to the bit, "
+        f"{total.num_rows - total.num_other_reward_bits:,} rewards and "
+        f"{total.num_rows - total.num_other_segment_bits:,} lists of segments are equal",
+    )
+    table.add_column("fault")
+    table.add_column("times", justify="right")
+    table.add_column("survived", justify="right")
+    for kind in FAULTS:
+        table.add_row(kind, str(report.faults[kind]), str(report.survived[kind]))
+    return table

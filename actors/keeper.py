@@ -1,0 +1,69 @@
+"""Watching over model actors: whether one is loading, replacing one that hangs, telling of one that died.
+
+Ray's own record of an actor is read through its private state module: the public `ray.util.state` needs a dashboard,
+and whether an actor is loading or hangs cannot be asked of the actor itself, which answers in neither case.
+"""
+
+import asyncio
+from typing import Any
+
+import ray
+from ray._private import state
+
+from actors.placement import Models
+from pipeline.errors import ModelError
+
+POLL_INTERVAL_S = 0.2
+
+
+class ActorKeeper:
+    """The keeper of one Ray actor; see `actors.patience.Keeper`.
+
+    Args:
+        handle: of the actor; it must be restartable, or replacing it ends it for good.
+        monitor: handle of the Monitor that carries lines to the driver.
+    """
+
+    def __init__(self, handle: Any, monitor: Any) -> None:
+        self.handle = handle
+        self.monitor = monitor
+        self.name: str = _record(handle)["Name"]
+
+    async def is_loading(self) -> bool:
+        return (await asyncio.to_thread(_record, self.handle))["State"] != "ALIVE"
+
+    async def replace(self) -> None:
+        before = (await asyncio.to_thread(_record, self.handle))["NumRestarts"]
+        ray.kill(self.handle, no_restart=False)
+        while True:
+            record = await asyncio.to_thread(_record, self.handle)
+            if record["State"] == "DEAD":
+                raise ModelError(f"the model {self.name} could not be started again")
+            if record["State"] == "ALIVE" and record["NumRestarts"] > before:
+                return
+            await asyncio.sleep(POLL_INTERVAL_S)
+
+    def tell(self, line: str) -> None:
+        self.monitor.tell.remote(line)
+
+
+class RestartWatch:
+    """Notices that model actors died and came back; asked by the driver now and then."""
+
+    def __init__(self, models: Models) -> None:
+        self.handles = {"policy": models.policy, "reward": models.reward}
+        self.num_restarts = {role: _record(handle)["NumRestarts"] for role, handle in self.handles.items()}
+
+    def news(self) -> list[str]:
+        """One line for every model that was restarted since the last call."""
+        lines = []
+        for role, handle in self.handles.items():
+            record = _record(handle)
+            if record["NumRestarts"] > self.num_restarts[role]:
+                self.num_restarts[role] = record["NumRestarts"]
+                lines.append(f"the {role} model {record['Name']} died and is restarted; its calls are sent again")
+        return lines
+
+
+def _record(handle: Any) -> dict[str, Any]:
+    return state.actors(handle._actor_id.hex())

@@ -1,0 +1,95 @@
+"""One stage of a run: align what is not committed, gather the part files, redo error rows where that was asked for."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from rich.console import Console
+
+from actors.align_shards import AlignShards
+from actors.keeper import RestartWatch
+from actors.placement import Models, start_monitor, start_retry_duplicates
+from actors.progress import shown_progress
+from pipeline.config import AlignConfig
+from pipeline.dataset import AlignerSpec, run_graph
+from pipeline.input_plan import InputPlan
+from pipeline.input_schema import InputColumns, input_schema
+from pipeline.metrics import StageMetrics, measure_stage
+from pipeline.output import output_schema
+from pipeline.retry import begin_retry, end_retry, merge_retry, open_retry
+from pipeline.run_directory import RunDirectory, Stage
+from pipeline.shards import committed_shards, gather_parts
+from pipeline.storage import Location
+from pipeline.usage import CoordinatorUsage
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One stage: its config and rows, where they go, and whether error rows that are there already are redone."""
+
+    config: AlignConfig
+    plan: InputPlan
+    columns: InputColumns
+    stage: Stage
+    retries_errors: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """Rows that go through the graph once, into shards of their own."""
+
+    title: str
+    plan: InputPlan
+    columns: InputColumns
+    shards: Location
+    duplicates: Any
+
+
+def run_stage(work: Work, models: Models, duplicates: Any, run: RunDirectory, console: Console) -> StageMetrics:
+    """Do what is left of one stage; whatever an earlier start gathered or redid is kept."""
+    started_s, usage, stage = time.monotonic(), CoordinatorUsage(), work.stage
+    if stage.name not in run.manifest.gathered:
+        rows = Pass(stage.name, work.plan, work.columns, stage.shards, duplicates)
+        usage = _align(work.config, rows, models, console)
+        schema = output_schema(input_schema(work.plan.schema, work.columns), work.config.strategy.name)
+        stage.parts.create_directory()
+        gather_parts(work.plan, stage.shards, stage.parts, schema, work.config.dataset.rows_per_file)
+    run.mark_gathered(stage)
+    if work.retries_errors:
+        begin_retry(work.plan, work.columns, stage)
+    usage += _redo_error_rows(work, models, duplicates, console)
+    return measure_stage(work.config.strategy.name, stage.parts, usage, time.monotonic() - started_s)
+
+
+def _redo_error_rows(work: Work, models: Models, duplicates: Any, console: Console) -> CoordinatorUsage:
+    retry = open_retry(work.plan, work.columns, work.stage)
+    usage = CoordinatorUsage()
+    if retry is not None:
+        repeated = start_retry_duplicates(retry, duplicates)
+        rows = Pass(f"{work.stage.name}, error rows again", retry.plan, retry.columns, retry.shards, repeated)
+        usage = _align(work.config, rows, models, console)
+        merge_retry(retry, work.stage)
+    end_retry(work.stage)
+    return usage
+
+
+def _align(config: AlignConfig, rows: Pass, models: Models, console: Console) -> CoordinatorUsage:
+    rows.shards.create_directory()
+    committed = committed_shards(rows.shards)
+    num_rows_before = sum(rows.plan.shard(number).num_rows for number in committed.tolist())
+    if len(committed) == rows.plan.num_shards:
+        return CoordinatorUsage()
+    monitor = start_monitor()
+    arguments = (config, rows.columns, rows.plan.rows_per_shard, [rows.duplicates], models, monitor)
+
+    watch = RestartWatch(models)
+
+    def usage() -> CoordinatorUsage:
+        for line in [*ray.get(monitor.take_lines.remote()), *watch.news()]:
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+        return ray.get(monitor.total.remote())
+
+    with shown_progress(console, rows.title, rows.plan.num_rows, num_rows_before, usage):
+        run_graph(config, rows.plan, rows.columns, committed, AlignerSpec(AlignShards, arguments), rows.shards)
+    return usage()
