@@ -35,7 +35,7 @@ class StarsConfig(Section):
     beta: float = Field(0.7, ge=0.0, description="softness of the rule, in reward units; 0 accepts exactly at or above")
     reward_threshold: float = Field(description="r*, the reward a whole response should reach, in reward units")
     proposals_per_round: int = Field(
-        4,
+        2,
         ge=1,
         description="candidates of a segment drawn at once, in slots that no other row wants; they are judged in draw "
         "order, so no response changes: less waiting for more tokens",

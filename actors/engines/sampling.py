@@ -78,12 +78,20 @@ class Sampler:
         rows = torch.arange(width, device=self.top_k_R.device).clamp(max=len(self.top_k_R) - 1)
         return self.take(rows)
 
-    def sample(self, logits_RV: torch.Tensor, token_index_1: torch.Tensor) -> torch.Tensor:
-        """One token id per row, int64 [R], for the segment's token `token_index_1`, int64 [1]."""
+    def sample(self, logits_RV: torch.Tensor, token_index_1: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """One token id per row for the segment's token `token_index_1`, int64 [1].
+
+        Returns:
+            Ids int64 [R], and bool [R]: whether a row's highest logit is a finite number, without which its id means
+            nothing.
+        """
         scores_RV = self._cut(logits_RV.float() / self.temperature_R[:, None])
         key_0, key_1 = (keys.index_select(1, token_index_1) for keys in (self.subkey_0_RT, self.subkey_1_RT))
-        drawn_R = _draw(scores_RV, key_0, key_1)
-        return torch.where(self.greedy_R, scores_RV.argmax(dim=-1), drawn_R) if self.has_greedy else drawn_R
+        highest_R = scores_RV.amax(dim=-1)
+        drawn_R = _draw(scores_RV, highest_R, key_0, key_1)
+        if self.has_greedy:
+            drawn_R = torch.where(self.greedy_R, scores_RV.argmax(dim=-1), drawn_R)
+        return drawn_R, highest_R.isfinite()
 
     def _cut(self, scores_RV: torch.Tensor) -> torch.Tensor:
         """Apply each row's top-k, then its top-p, in the order of Hugging Face's generate."""
@@ -99,22 +107,21 @@ class Sampler:
         return torch.full_like(scores_RV, float("-inf")).scatter_(1, ids_RN, scores_RN)
 
 
-def _draw(scores_RV: torch.Tensor, key_0: torch.Tensor, key_1: torch.Tensor) -> torch.Tensor:
+def _draw(scores_RV: torch.Tensor, highest_R: torch.Tensor, key_0: torch.Tensor, key_1: torch.Tensor) -> torch.Tensor:
     """One id per row from softmax(scores), int64 [R]; the keys are [R, 1]."""
     num_blocks = -(-scores_RV.shape[1] // BLOCK)
     padding = num_blocks * BLOCK - scores_RV.shape[1]
     if padding:
         scores_RV = torch.nn.functional.pad(scores_RV, (0, padding), value=float("-inf"))
     scores_RBN = scores_RV.view(-1, num_blocks, BLOCK)
-    highest_R11 = scores_RV.amax(dim=-1)[:, None, None]
     # Scores so far below the highest that exp gives 0 could not win: the noise spans less than 26.
-    mass_RB = (scores_RBN - highest_R11).exp_().sum(dim=-1).log_()
+    mass_RB = (scores_RBN - highest_R[:, None, None]).exp_().sum(dim=-1).log_()
     blocks_1B = torch.arange(num_blocks, device=scores_RV.device)[None, :]
     block_R1 = (mass_RB + gumbel(block_noise_bits(blocks_1B, key_0, key_1))).argmax(dim=-1, keepdim=True)
     scores_RN = scores_RBN.gather(1, block_R1[:, :, None].expand(-1, 1, BLOCK))[:, 0]
     ids_RN = block_R1 * BLOCK + torch.arange(BLOCK, device=scores_RV.device)[None, :]
     best_R1 = (scores_RN + gumbel(token_noise_bits(ids_RN, key_0, key_1))).argmax(dim=-1, keepdim=True)
-    return ids_RN.gather(1, best_R1)[:, 0]
+    return ids_RN.gather(1, best_R1)[:, 0].clamp_(max=num_blocks * BLOCK - padding - 1)  # NaN could reach the padding
 
 
 def gumbel(bits: torch.Tensor) -> torch.Tensor:

@@ -19,6 +19,7 @@ from actors.engines.sampling import Sampler
 from actors.engines.slot_model import SlotModel
 from pipeline.records import ProposeCohort
 
+INVALID = -2  # stands for a token drawn from logits that were not finite
 WARM_UP_STEPS = 2  # before a capture, so that libraries have set themselves up
 
 
@@ -93,7 +94,9 @@ class StaticDecoder:
         ends_RT = np.isin(tokens_RT, self.end_token_ids)
         until_end_R = np.where(ends_RT.any(axis=1), ends_RT.argmax(axis=1) + 1, tokens_RT.shape[1] + 1)
         lengths_R = np.minimum(until_end_R, cohort.num_tokens_R).astype(np.int32)
-        return Decoded(tokens_RT, lengths_R, until_end_R <= cohort.num_tokens_R, 0.0)
+        is_read_RT = np.arange(tokens_RT.shape[1]) < lengths_R[:, None]
+        invalid_R = ((tokens_RT == INVALID) & is_read_RT).any(axis=1)
+        return Decoded(np.maximum(tokens_RT, 0), lengths_R, until_end_R <= cohort.num_tokens_R, invalid_R, 0.0)
 
     def _prepare(self, shape: StepShape, sampler: Sampler) -> tuple[StepState, Callable[[], None]]:
         """The state of a shape and its step, captured where the device can."""
@@ -110,8 +113,8 @@ class StaticDecoder:
             logits_WV = self.slots.next_logits_static(
                 slice(shape.first, shape.first + W), state.starts_W, state.tokens_W, shape.read_length
             )
-            drawn_W = state.sampler.sample(logits_WV, state.index_1)
-            state.drawn_WT.index_copy_(1, state.index_1, drawn_W[:, None])
+            drawn_W, is_finite_W = state.sampler.sample(logits_WV, state.index_1)
+            state.drawn_WT.index_copy_(1, state.index_1, torch.where(is_finite_W, drawn_W, INVALID)[:, None])
             state.tokens_W.copy_(drawn_W)
             state.starts_W.add_(1)
             state.index_1.add_(1)

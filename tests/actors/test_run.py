@@ -65,8 +65,8 @@ def test_every_row_leaves_once_in_order_with_its_response_or_its_error(ray_clust
     assert len(pd.read_parquet(tmp_path / "out")) == 27
     assert not (tmp_path / "out/_run/shards").exists()
     assert metrics.aligned.totals.num_error_rows == 5 and metrics.aligned.totals.num_rows == 27
-    assert metrics.aligned.totals.num_attempts == pc.sum(output["num_policy_calls"]).as_py()
-    assert metrics.aligned.policy.num_rows == metrics.aligned.totals.num_attempts
+    assert metrics.aligned.totals.num_attempts <= pc.sum(output["num_policy_calls"]).as_py()
+    assert metrics.aligned.policy.num_rows == pc.sum(output["num_policy_calls"]).as_py()
     assert metrics.aligned.policy.num_tokens == metrics.aligned.totals.num_policy_tokens
     assert metrics.baseline is not None and metrics.baseline.totals.num_rows == 10
     assert metrics.comparison is not None and metrics.comparison.num_prompts == 8

@@ -10,7 +10,7 @@ from actors.engines.sampling import Sampler
 from pipeline.draws import row_key
 from pipeline.records import ProposeCohort
 
-V, NUM_DRAWS = 40, 20_000
+V, NUM_DRAWS = 150, 20_000  # three blocks, the last of them not full
 
 
 def sampler_of(temperature, top_k, top_p, rows=NUM_DRAWS):
@@ -49,7 +49,7 @@ def hugging_face_distribution(scores, temperature, top_k, top_p):
 )
 def test_tokens_have_the_distribution_of_generate(temperature, top_k, top_p):
     expected = hugging_face_distribution(logits(), temperature, top_k, top_p)
-    drawn = sampler_of(temperature, top_k, top_p).sample(logits().expand(NUM_DRAWS, V), torch.tensor([1])).numpy()
+    drawn = sampler_of(temperature, top_k, top_p).sample(logits().expand(NUM_DRAWS, V), torch.tensor([1]))[0].numpy()
     counts = np.bincount(drawn, minlength=V)
     assert counts[expected == 0].sum() == 0
     big = expected * NUM_DRAWS > 8
@@ -62,14 +62,14 @@ def test_tokens_have_the_distribution_of_generate(temperature, top_k, top_p):
 def test_temperature_zero_is_greedy_beside_sampled_rows():
     drawn = sampler_of(np.array([0.0, 1.0] * 500), 0, 1.0, rows=1000).sample(
         logits().expand(1000, V), torch.tensor([0])
-    )
+    )[0]
     assert (drawn[::2] == logits().argmax()).all()
     assert len(set(drawn[1::2].tolist())) > 5
 
 
 def test_every_row_has_its_own_cut():
     top_k = np.array([1, 3, 0] * 300)
-    drawn = sampler_of(1.0, top_k, 1.0, rows=900).sample(logits().expand(900, V), torch.tensor([0])).numpy()
+    drawn = sampler_of(1.0, top_k, 1.0, rows=900).sample(logits().expand(900, V), torch.tensor([0]))[0].numpy()
     best = logits()[0].argsort(descending=True).numpy()
     assert set(drawn[::3]) == {best[0]}
     assert set(drawn[1::3]) == set(best[:3])
@@ -77,7 +77,16 @@ def test_every_row_has_its_own_cut():
 
 
 def test_a_token_is_the_same_alone_and_among_others():
-    together = sampler_of(0.9, 10, 0.95, rows=64).sample(logits().expand(64, V), torch.tensor([1]))
+    together = sampler_of(0.9, 10, 0.95, rows=64).sample(logits().expand(64, V), torch.tensor([1]))[0]
     picked = torch.tensor([5, 17, 40])
-    apart = sampler_of(0.9, 10, 0.95, rows=64).take(picked).sample(logits().expand(3, V), torch.tensor([1]))
+    apart = sampler_of(0.9, 10, 0.95, rows=64).take(picked).sample(logits().expand(3, V), torch.tensor([1]))[0]
     assert (together[picked] == apart).all()
+
+
+def test_rows_whose_logits_are_not_finite_are_told_apart():
+    bad = logits().repeat(5, 1)
+    bad[1, 3], bad[2, 7], bad[3] = float("nan"), float("inf"), float("-inf")
+    drawn, is_finite = sampler_of(1.0, np.array([0, 0, 9, 0, 9]), 1.0, rows=5).sample(bad, torch.tensor([0]))
+    assert is_finite.tolist() == [True, False, False, False, True]
+    assert ((drawn >= 0) & (drawn < V)).all()
+    assert drawn[0] == sampler_of(1.0, 0, 1.0, rows=1).sample(logits(), torch.tensor([0]))[0]

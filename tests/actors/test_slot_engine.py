@@ -231,6 +231,17 @@ def test_both_decoders_draw_the_same_tokens():
     assert answers[0] == answers[1]
 
 
+@pytest.mark.parametrize("shapes_of", ["cpu", "cuda"])
+def test_logits_that_are_not_finite_mark_their_row_alone(shapes_of):
+    model = causal_model("llama")
+    model.get_input_embeddings().weight.data[5] = float("nan")
+    engine = PolicyEngine(model, engine_config(), (1,), shapes_of)
+    drawn = engine.propose(
+        cohort_of([0, 1, 2], [np.array(p, dtype=np.int32) for p in ([3, 4], [3, 5], [6])], [2] * 3, 0)
+    )
+    assert drawn.invalid_R.tolist() == [5 in row for row in ([3, 4], [3, 5], [6])]
+
+
 def test_a_reward_has_the_same_bits_in_any_batch_and_after_any_history():
     """fp32, one thread, packed layers: what a resumed or differently shaped run scores is byte for byte the same."""
     rng = np.random.default_rng(7)
