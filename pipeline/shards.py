@@ -110,8 +110,13 @@ def read_shard_rows(plan: InputPlan, shards: Location) -> Iterator[pa.Table]:
         try:
             with pq.ParquetFile(location.path, filesystem=location.filesystem) as file:
                 table = file.read()
-        except (pa.ArrowException, OSError) as error:
-            raise OutputError(f"shard {str(location)!r} cannot be read; delete it and start again: {error}") from None
+        except OSError as error:
+            raise OutputError(f"shard {str(location)!r} cannot be read: {' '.join(str(error).split())}") from None
+        except pa.ArrowException:  # as a machine that lost power may leave a file: renamed, but never written out
+            location.filesystem.delete_file(location.path)
+            raise OutputError(
+                f"shard {str(location)!r} was damaged and is removed; start the same command again"
+            ) from None
         metadata = dict(table.schema.metadata or {})
         first_row = int(metadata.pop(FIRST_ROW_KEY, b"-1"))
         if (first_row, table.num_rows) != (shard.first_row, shard.num_rows):

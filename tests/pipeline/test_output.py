@@ -107,6 +107,18 @@ def test_a_missing_or_wrong_shard_is_noticed(tmp_path):
     assert not part_files(out), "a part that could not be finished must not appear"
 
 
+@pytest.mark.parametrize("damage", [b"", b"PAR1", bytes(4000)])
+def test_a_damaged_shard_is_removed_so_that_the_next_start_makes_it_anew(tmp_path, damage):
+    pq.write_table(odd_rows(8), tmp_path / "in.parquet")
+    plan, out = plan_input(str(tmp_path / "in.parquet"), 4, None), locate(str(tmp_path))
+    for number in range(2):
+        write_shard(out, plan.shard(number), build_table(odd_rows(4), [GOOD] * 4, "stars"))
+    (tmp_path / "shard-00000001.parquet").write_bytes(damage)
+    with pytest.raises(OutputError, match=r"shard-00000001\.parquet' was damaged and is removed"):
+        gather_parts(plan, out, out, output_schema(plan.schema, "stars"), 100)
+    assert committed_shards(out).tolist() == [0] and not part_files(out)
+
+
 def test_a_killed_writers_file_is_no_shard(tmp_path):
     plan_rows = build_table(odd_rows(2), [GOOD, BAD], "stars")
     pq.write_table(odd_rows(2), tmp_path / "in.parquet")
