@@ -232,6 +232,11 @@ class RowSession:
             self.taken.add(lane)
         return lane
 
+    def keep(self, lane: int) -> None:
+        """Make a borrowed lane's slot the row's own; its old one is given back in its place."""
+        if lane in self.borrowed:
+            self.slots[0], self.borrowed[lane] = self.borrowed[lane], self.slots[0]
+
     def give_back(self, lane: int) -> None:
         """The end of `take`."""
         self.taken.remove(lane)

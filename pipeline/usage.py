@@ -13,10 +13,10 @@ class RoleUsage:
     num_rows: int = 0
     num_tokens: int = 0
     busy_s: float = 0.0
-    prefill_s: float = 0.0
-    sampling_s: float = 0.0
     first_started_s: float = 0.0
     last_ended_s: float = 0.0
+    prefill_s: float = 0.0
+    sampling_s: float = 0.0
 
     def add(self, stats: CallStats) -> "RoleUsage":
         """The usage after one more call."""

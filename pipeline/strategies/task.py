@@ -21,6 +21,10 @@ class Lanes(Protocol):
         """A lane that is free now, or None; never None while the row holds no lane."""
         ...
 
+    def keep(self, lane: int) -> None:
+        """Say that the response goes on from what this lane has cached: it becomes the row's own."""
+        ...
+
     def give_back(self, lane: int) -> None: ...
 
 
@@ -35,6 +39,9 @@ class OneLane:
             return None
         self.is_taken = True
         return 0
+
+    def keep(self, lane: int) -> None:
+        pass
 
     def give_back(self, lane: int) -> None:
         self.is_taken = False
@@ -82,7 +89,7 @@ async def in_order(
 ) -> AsyncIterator[Any]:
     """Results of `attempt(number, lane)` for number 0, 1, … `count` - 1 in that order, up to `width` under way at once.
 
-    Close it (`contextlib.aclosing`) when no further result is wanted: what is under way is cancelled.
+    Close it (`contextlib.aclosing`) at a result to keep it: its lane is kept, and what is under way is cancelled.
     """
     under_way: deque[tuple[int, asyncio.Future[Any]]] = deque()
     num_started = 0
@@ -92,8 +99,12 @@ async def in_order(
                 under_way.append((lane, asyncio.ensure_future(attempt(num_started, lane))))
                 num_started += 1
             result = await under_way[0][1]
+            try:
+                yield result
+            except GeneratorExit:
+                lanes.keep(under_way[0][0])
+                raise
             lanes.give_back(under_way.popleft()[0])
-            yield result
     finally:
         for _, attempt_under_way in under_way:
             attempt_under_way.cancel()

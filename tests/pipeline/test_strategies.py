@@ -50,6 +50,9 @@ class ManyLanes:
         self.most = max(self.most, len(self.taken))
         return lane
 
+    def keep(self, lane):
+        assert lane in self.taken
+
     def give_back(self, lane):
         self.taken.remove(lane)
 
