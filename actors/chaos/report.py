@@ -12,9 +12,8 @@ def report_table(report: Report) -> Table:
     table = Table(
         title=f"{report.faults.total()} faults in {report.num_runs} runs, {report.num_restarts} starts over",
         caption=f"{total.num_rows:,} rows compared: {total.num_lost} lost, {total.num_duplicated} duplicated, "
-        f"{total.num_different} different, {total.num_misplaced} out of order; to the bit, "
-        f"{total.num_rows - total.num_other_reward_bits:,} rewards and "
-        f"{total.num_rows - total.num_other_segment_bits:,} lists of segments are equal",
+        f"{total.num_different} different (in a bit of response, reward or segments), "
+        f"{total.num_misplaced} out of order",
     )
     table.add_column("fault")
     table.add_column("times", justify="right")
