@@ -54,7 +54,7 @@ class SegmentCoordinator:
     """Aligns prompts concurrently.
 
     Args:
-        config: the run's config; `engine.max_model_len` must be set.
+        config: the run's config; `engine.slots` and `engine.max_model_len` must be set.
         policy: handle of the policy: `await policy.propose.remote(cohort)` gives Proposals.
         reward: handle of the reward model: `await reward.score.remote(cohort)` gives Scores.
         renderer: text to tokens; None makes the one that fits the config's models.
@@ -74,6 +74,7 @@ class SegmentCoordinator:
         self.reward = reward
         self.strategy = STRATEGIES[config.strategy.name]
         self.renderer = renderer or make_renderer(config)
+        assert config.engine.slots is not None
         self.slots = SlotPool(config.engine.slots)
         self.propose_queue = CohortQueue("policy", self._propose_call)
         self.score_queue = CohortQueue("reward", self._score_call)

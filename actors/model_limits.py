@@ -2,26 +2,39 @@
 
 from transformers import AutoConfig, PreTrainedConfig
 
+from actors.engines.backends import Role
 from pipeline.config import AlignConfig
 from pipeline.errors import ConfigError
 
 FAKE_LIMIT = 4096
+ModelConfigs = dict[Role, PreTrainedConfig]
 
 
-def with_max_model_len(config: AlignConfig) -> AlignConfig:
-    """The config with `engine.max_model_len` filled in from the two models' own position limits.
+def read_model_configs(config: AlignConfig) -> ModelConfigs:
+    """The two models' own configs; empty for fakes.
 
     Raises:
-        ConfigError: a model cannot hold the wanted length, or its config cannot be read.
+        ConfigError: one cannot be read, or the reward model is none.
     """
     if config.policy.backend == "fake":
-        limits = {"fake models": FAKE_LIMIT}
-    else:
-        configs = {role: _read_config(role, getattr(config, role).model) for role in ("policy", "reward")}
-        _check_reward(config.reward.model, configs["reward"])
-        limits = {role: _position_limit(role, model) for role, model in configs.items()}
-    role, limit = min(limits.items(), key=lambda item: item[1])
+        return {}
+    configs: ModelConfigs = {
+        "policy": _read_config("policy", config.policy.model),
+        "reward": _read_config("reward", config.reward.model),
+    }
+    _check_reward(config.reward.model, configs["reward"])
+    return configs
+
+
+def longest_model_len(config: AlignConfig, models: ModelConfigs) -> int:
+    """`engine.max_model_len`, or the smaller of the two models' own position limits.
+
+    Raises:
+        ConfigError: a model cannot hold the wanted length, or it leaves no room for a prompt.
+    """
     wanted = config.engine.max_model_len
+    limits = {role: _position_limit(role, model) for role, model in models.items()}
+    role, limit = min(limits.items(), key=lambda item: item[1], default=("fake models", FAKE_LIMIT))
     if wanted is not None and wanted > limit:
         raise ConfigError(f"engine.max_model_len = {wanted} is more than the {limit} positions of {role}")
     if config.generation.max_new_tokens >= (wanted or limit):
@@ -29,7 +42,7 @@ def with_max_model_len(config: AlignConfig) -> AlignConfig:
             f"generation.max_new_tokens = {config.generation.max_new_tokens} leaves no room for a prompt in the "
             f"{wanted or limit} tokens of engine.max_model_len"
         )
-    return config.model_copy(update={"engine": config.engine.model_copy(update={"max_model_len": wanted or limit})})
+    return wanted or limit
 
 
 def _read_config(role: str, model: str) -> PreTrainedConfig:

@@ -7,13 +7,16 @@ named after the run and owned by the driver, so they die with it; a dead one is 
 import math
 import time
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from actors.memory_probe import free_device_bytes, free_host_bytes
 from actors.monitor import Monitor
 from actors.policy import PolicyActor
 from actors.reward import RewardActor
@@ -26,6 +29,7 @@ from pipeline.retry import Retry
 
 CONTROL = "control"  # the concurrency group in which `ping` answers while a model computes
 LOAD_REPORT_S = 30.0
+PEAK_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,21 @@ def _places_of(row_indices: RowIndices, duplicates: RowIndices) -> RowIndices:
     return np.flatnonzero(np.isin(row_indices, duplicates)).astype(np.int64)
 
 
+def peak_memory(models: Models) -> dict[str, int]:
+    """Most bytes each model's process ever held; a model that is dead or silent is left out."""
+    asked = {
+        role: handle.peak_memory_bytes.options(concurrency_group=CONTROL, max_task_retries=0).remote()
+        for role, handle in (("policy", models.policy), ("reward", models.reward))
+    }
+    answered, _ = ray.wait(list(asked.values()), num_returns=len(asked), timeout=PEAK_TIMEOUT_S)
+    peaks = {}
+    for role, reference in asked.items():
+        with suppress(RayError):
+            if reference in answered:
+                peaks[role] = ray.get(reference)
+    return peaks
+
+
 def stop_models(models: Models) -> None:
     """Free the models' memory before the driver ends."""
     for handle in (models.policy, models.reward):
@@ -110,6 +129,21 @@ def share_gpus(policy: ModelConfig, reward: ModelConfig, gpus_by_node: list[floa
             f"{shares.policy + shares.reward:g} GPUs cannot be placed: the cluster has {total:g} (by node: {nodes})"
         )
     return shares
+
+
+def free_host_memory() -> int:
+    """Bytes free on the fullest node, because a model on CPUs may be placed on any."""
+    nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+    if nodes == [ray.get_runtime_context().get_node_id()]:
+        return free_host_bytes()
+    probe = ray.remote(num_cpus=0)(free_host_bytes)
+    strategies = [NodeAffinitySchedulingStrategy(node, soft=True) for node in nodes]
+    return min(ray.get([probe.options(scheduling_strategy=strategy).remote() for strategy in strategies]))
+
+
+def free_gpu_memory(num_gpus: float) -> int:
+    """Bytes that a model with this request has free: of one GPU, since it runs on one, or its share of that."""
+    return int(min(1.0, num_gpus) * ray.get(ray.remote(num_cpus=0, num_gpus=num_gpus)(free_device_bytes).remote()))
 
 
 def _asked(model: ModelConfig) -> float | None:

@@ -1,6 +1,7 @@
 """The policy actor: a plain class around one policy engine; placement turns it into a Ray actor."""
 
 from actors.engine_holder import EngineHolder
+from actors.memory_probe import peak_bytes
 from pipeline.config import EngineConfig, ModelConfig
 from pipeline.records import Proposals, ProposeCohort
 
@@ -10,7 +11,7 @@ class PolicyActor:
 
     Args:
         config: the policy's section of the config.
-        engine: the cache's shape; `max_model_len` must be set.
+        engine: the cache's shape; `slots` and `max_model_len` must be set.
     """
 
     def __init__(self, config: ModelConfig, engine: EngineConfig) -> None:
@@ -24,3 +25,7 @@ class PolicyActor:
     def ping(self) -> str:
         """Answers once the model is loaded."""
         return "policy"
+
+    def peak_memory_bytes(self) -> int:
+        """Most memory this process ever held."""
+        return peak_bytes()

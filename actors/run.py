@@ -1,6 +1,6 @@
 """One run of the main job, from a checked plan to a finished run directory.
 
-1. start or join a Ray cluster, load the models;
+1. start or join a Ray cluster, see what its memory holds, load the models;
 2. align every shard that is not committed, gather the part files;
 3. the same, plainly decoded, for the first `baseline_rows` rows;
 4. the error rows again, where that was asked for;
@@ -20,8 +20,10 @@ import ray
 from ray.exceptions import RayTaskError
 from rich.console import Console
 
+from actors.engine_shape import expected_peaks, with_engine_shape
 from actors.interrupts import raise_on_signals
-from actors.model_limits import with_max_model_len
+from actors.memory_places import find_places
+from actors.model_limits import longest_model_len, read_model_configs
 from actors.placement import Models, start_duplicate_search, start_models, stop_models
 from actors.stages import Work, run_stage
 from actors.summary import show_summary
@@ -52,7 +54,7 @@ def run_align(
         metrics = RunMetrics.load(run.metrics_file)
     else:
         try:
-            metrics = _finish(with_max_model_len(config), plan, columns, run, retry_errors, console)
+            metrics = _finish(config, plan, columns, run, retry_errors, console)
         except Exception as error:
             raise _stars_error(error) or error from error
     show_summary(console, config, run, metrics)
@@ -72,14 +74,23 @@ def _finish(
     console: Console,
 ) -> RunMetrics:
     started_s = time.monotonic()
+    model_configs = read_model_configs(config)
+    limit = longest_model_len(config, model_configs)
     run.reopen()
-    works = [Work(config, plan, columns, run.aligned, retry_errors)]
-    if config.baseline_rows and config.strategy.name != "vanilla":
-        plain = config.model_copy(update={"strategy": VanillaConfig(segment_size=config.strategy.segment_size)})
-        works.append(Work(plain, plan.head(config.baseline_rows), columns, run.baseline, retry_errors))
-    with cluster(), _loaded_models(config, console) as models:
-        duplicates = start_duplicate_search(plan, columns)
-        stages = [run_stage(work, models, duplicates, run, console) for work in works]
+    with cluster():
+        places = find_places(config, model_configs)
+        given, config = config.engine, with_engine_shape(config, limit, places)
+        if None in (given.slots, given.max_model_len) and places:
+            shape = f"{config.engine.slots} slots of {config.engine.max_model_len} tokens"
+            console.print(f"room for {shape}", highlight=False)
+        peaks = expected_peaks(config, places)
+        works = [Work(config, plan, columns, run.aligned, retry_errors, peaks)]
+        if config.baseline_rows and config.strategy.name != "vanilla":
+            plain = config.model_copy(update={"strategy": VanillaConfig(segment_size=config.strategy.segment_size)})
+            works.append(Work(plain, plan.head(config.baseline_rows), columns, run.baseline, retry_errors, peaks))
+        with _loaded_models(config, console) as models:
+            duplicates = start_duplicate_search(plan, columns)
+            stages = [run_stage(work, models, duplicates, run, console) for work in works]
     baseline = stages[1] if len(stages) > 1 else None
     comparison = compare_outputs(config, run.aligned.parts, run.baseline.parts) if baseline else None
     metrics = RunMetrics(stages[0], baseline, comparison, time.monotonic() - started_s)

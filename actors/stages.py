@@ -1,7 +1,8 @@
 """One stage of a run: align what is not committed, gather the part files, redo error rows where that was asked for."""
 
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ray
@@ -9,7 +10,7 @@ from rich.console import Console
 
 from actors.align_shards import AlignShards
 from actors.keeper import RestartWatch
-from actors.placement import Models, start_monitor, start_retry_duplicates
+from actors.placement import Models, peak_memory, start_monitor, start_retry_duplicates
 from actors.progress import shown_progress
 from pipeline.config import AlignConfig
 from pipeline.dataset import AlignerSpec, run_graph
@@ -26,13 +27,15 @@ from pipeline.usage import CoordinatorUsage
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One stage: its config and rows, where they go, and whether error rows that are there already are redone."""
+    """One stage: its config and rows, where they go, whether error rows that are there already are redone, and the most
+    memory that each model should need, in bytes."""
 
     config: AlignConfig
     plan: InputPlan
     columns: InputColumns
     stage: Stage
     retries_errors: bool = False
+    expected_peaks: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,13 @@ def run_stage(work: Work, models: Models, duplicates: Any, run: RunDirectory, co
     if work.retries_errors:
         begin_retry(work.plan, work.columns, stage)
     usage += _redo_error_rows(work, models, duplicates, console)
-    return measure_stage(work.config.strategy.name, stage.parts, usage, time.monotonic() - started_s)
+    metrics = measure_stage(work.config.strategy.name, stage.parts, usage, time.monotonic() - started_s)
+    peaks, expected = peak_memory(models), work.expected_peaks
+    return replace(
+        metrics,
+        policy=replace(metrics.policy, peak_bytes=peaks.get("policy"), expected_peak_bytes=expected.get("policy")),
+        reward=replace(metrics.reward, peak_bytes=peaks.get("reward"), expected_peak_bytes=expected.get("reward")),
+    )
 
 
 def _redo_error_rows(work: Work, models: Models, duplicates: Any, console: Console) -> CoordinatorUsage:

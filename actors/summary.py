@@ -1,6 +1,7 @@
 """The end a person enjoys: what the run gave, what it cost, and two answers to look at."""
 
 from itertools import islice
+from math import inf
 
 from rich.console import Console
 from rich.table import Table
@@ -9,12 +10,13 @@ from rich.text import Text
 from actors.progress import format_seconds
 from pipeline.compare import read_pairs, read_responses
 from pipeline.config import AlignConfig
-from pipeline.metrics import Comparison, RunMetrics, StageMetrics
+from pipeline.metrics import Comparison, RoleMetrics, RunMetrics, StageMetrics
 from pipeline.run_directory import RunDirectory
 
 NUM_EXAMPLES = 2
 EXAMPLES_LOOKED_AT = 50
 MAX_EXAMPLE_CHARACTERS = 700
+MEMORY_TOLERANCE = 1.15
 
 
 def show_summary(console: Console, config: AlignConfig, run: RunDirectory, metrics: RunMetrics) -> None:
@@ -64,7 +66,19 @@ def _lines(metrics: RunMetrics) -> list[tuple[str, str]]:
     if stage.policy.num_calls:
         lines.append(("models", _model_line(stage)))
         lines.append(("speed", f"{stage.response_tokens_per_s:,.0f} accepted tokens/s, {stage.rows_per_s:,.1f} rows/s"))
+    lines += [("memory", _memory_line(role, m)) for role, m in _too_large(stage)]
     return lines
+
+
+def _too_large(stage: StageMetrics) -> list[tuple[str, RoleMetrics]]:
+    """Models that held more than they should have."""
+    roles = [("policy", stage.policy), ("reward model", stage.reward)]
+    return [(role, m) for role, m in roles if (m.peak_bytes or 0) > MEMORY_TOLERANCE * (m.expected_peak_bytes or inf)]
+
+
+def _memory_line(role: str, metrics: RoleMetrics) -> str:
+    peak_gb, expected_gb = (metrics.peak_bytes or 0) / 1e9, (metrics.expected_peak_bytes or 0) / 1e9
+    return f"the {role} held {peak_gb:.1f} GB, more than the {expected_gb:.1f} GB that were expected"
 
 
 def _reward_line(mean_reward: float, num_rows: int, comparison: Comparison | None) -> str:

@@ -96,9 +96,17 @@ class RewardConfig(ModelConfig):
 class EngineConfig(Section):
     """The slot cache, the same shape for both models."""
 
-    slots: int = Field(64, ge=1, description="prompts (lanes) in flight at once, each with its own cache")
+    slots: int | None = Field(
+        None,
+        ge=1,
+        description="prompts (lanes) in flight at once, each with its own cache; null: 64, or as many as free memory "
+        "holds if fewer",
+    )
     max_model_len: int | None = Field(
-        None, ge=2, description="most tokens of prompt + response; null: the smaller of the two models' own limits"
+        None,
+        ge=2,
+        description="most tokens of prompt + response; null: the smaller of the two models' own limits, or as many as "
+        "free memory holds for the slots if fewer (where slots is null too, those go down to 16 first)",
     )
     prefill_chunk: int = Field(512, ge=1, description="most tokens of one row in one forward; longer ones go in chunks")
 
@@ -163,10 +171,9 @@ class AlignConfig(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "AlignConfig":
-        if isinstance(self.strategy, BestOfNConfig) and self.strategy.n > self.engine.slots:
-            raise ValueError(
-                f"strategy.n = {self.strategy.n} needs as many engine.slots; there are {self.engine.slots}"
-            )
+        slots = self.engine.slots
+        if isinstance(self.strategy, BestOfNConfig) and slots is not None and self.strategy.n > slots:
+            raise ValueError(f"strategy.n = {self.strategy.n} needs as many engine.slots; there are {slots}")
         limit = self.engine.max_model_len
         if limit is not None and self.generation.max_new_tokens >= limit:
             raise ValueError(

@@ -73,6 +73,7 @@ def run_graph(
     if not spans:
         return
     configure_ray_data()
+    assert config.engine.slots is not None
     calls = calls_in_flight(config.engine.slots, plan.rows_per_shard)
     items = [{"first_row": span.first_row, "end_row": span.end_row} for span in spans]
     shared = ray.put((plan, columns, committed))

@@ -45,7 +45,8 @@ class OutputTotals:
 class RoleMetrics:
     """One model's share of the run. Of its busy time, `prefill_s` brought caches up to their prefixes (all of it, for
     a reward model) and `sampling_s` drew tokens; the rest decoded. `busy_fraction` is over its first call's start to
-    its last call's end."""
+    its last call's end. `peak_bytes` is the most its process ever held (on its GPU if it has one),
+    `expected_peak_bytes` what it holds when all slots are full; null where that is not known."""
 
     num_calls: int
     num_rows: int
@@ -55,6 +56,8 @@ class RoleMetrics:
     sampling_s: float
     busy_fraction: float
     mean_cohort_size: float
+    peak_bytes: int | None = None
+    expected_peak_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

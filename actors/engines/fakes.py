@@ -22,7 +22,7 @@ class FakeModel:
     """The part both fakes share: the clock and the token accounts."""
 
     def __init__(self, config: ModelConfig, engine: EngineConfig) -> None:
-        assert engine.max_model_len is not None
+        assert engine.slots is not None and engine.max_model_len is not None
         self.call_s, self.row_s = config.fake_call_ms / 1000, config.fake_row_ms / 1000
         self.table = TokenTable(engine.slots, engine.max_model_len)
 

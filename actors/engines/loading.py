@@ -34,4 +34,12 @@ def _load(auto_class: Any, config: ModelConfig) -> PreTrainedModel:
     model = auto_class.from_pretrained(config.model, dtype=getattr(torch, config.dtype))
     model = model.to(device).requires_grad_(False)
     pack_linears(model)
+    if device == "cpu":
+        _leave_file(model)
     return model
+
+
+def _leave_file(model: PreTrainedModel) -> None:
+    """Copy what is still a view of the mapped weights file, so that the whole of it is let go."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.clone()

@@ -29,7 +29,9 @@ def pack_linears(model: nn.Module) -> None:
     """Replace every linear layer of a model on a CPU, in place, and let go of the plain weights."""
     if not torch.backends.mkldnn.is_available():
         return
-    for module in list(model.modules()):
+    # Not a list of all modules: it would hold on to every plain layer until the last one is packed.
+    parents = [m for m in model.modules() if any(type(child) is nn.Linear for child in m.children())]
+    for module in parents:
         for name, child in list(module.named_children()):
             if type(child) is nn.Linear and child.weight.device.type == "cpu" and child.weight.dtype in PACKED_DTYPES:
                 setattr(module, name, PackedLinear(child))

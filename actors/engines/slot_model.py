@@ -30,7 +30,7 @@ class SlotModel:
 
     Args:
         model: any transformers model whose layers attend through the ordinary attention interface.
-        engine: the shape of the cache; `max_model_len` must be set.
+        engine: the shape of the cache; `slots` and `max_model_len` must be set.
         shapes_of: the device type whose shapes to use; None is the model's own.
 
     Raises:
@@ -42,7 +42,7 @@ class SlotModel:
         foreign = set(getattr(config, "layer_types", None) or []) - ROLLING_BACK
         if foreign:
             raise ConfigError(f"{model.config.model_type}: layers of type {sorted(foreign)} cannot roll back a segment")
-        assert engine.max_model_len is not None
+        assert engine.slots is not None and engine.max_model_len is not None
         self.model = model.eval()
         self.model.set_attn_implementation(SLOT_ATTENTION)
         self.body = model.base_model

@@ -59,7 +59,7 @@ def test_actors_see_the_gpus_they_were_given(ray_cluster, share, expected):
     config = fake_config(
         policy={"backend": "fake", "num_gpus": share},
         reward={"backend": "fake", "num_gpus": share},
-        engine={"max_model_len": 64},
+        engine={"max_model_len": 64, "slots": 64},
     )
     models = start_models(config)
     try:
@@ -83,7 +83,7 @@ def test_a_model_that_cannot_be_loaded_is_one_line(ray_cluster, tmp_path):
 
 @pytest.mark.ray
 def test_more_gpus_than_there_are_fail_at_once(ray_cluster):
-    config = fake_config(policy={"backend": "fake", "num_gpus": 3}, engine={"max_model_len": 64})
+    config = fake_config(policy={"backend": "fake", "num_gpus": 3}, engine={"max_model_len": 64, "slots": 64})
     with pytest.raises(ConfigError, match="3 GPUs cannot be placed: the cluster has 2"):
         start_models(config)
 

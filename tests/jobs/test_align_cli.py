@@ -64,6 +64,15 @@ def test_a_mistake_exits_2_with_one_line_before_anything_loads(folder, overrides
     assert not (folder / "out").exists()
 
 
+def test_what_cannot_fit_in_memory_exits_2_with_the_sum_before_a_model_is_loaded(folder):
+    job = ["--config", "jobs/configs/embedded.yaml", f"input={folder}/prompts.parquet", f"output={folder}/out"]
+    ended = start(*job, "engine.slots=1000000")
+    line = ended.stderr.splitlines()[-1]
+    assert ended.returncode == 2 and line.startswith("error: engine.slots = 1000000 × engine.max_model_len = ")
+    assert "cannot fit: policy 0.5 GB process + 0.0 GB weights + 1000000 × " in line and "GB free)" in line
+    assert "loading" not in ended.stdout and not list((folder / "out").glob("part-*"))
+
+
 def test_help_shows_every_key_and_imports_nothing_heavy():
     ended = start("--help")
     assert ended.returncode == 0 and "imported: []" in ended.stdout

@@ -52,7 +52,6 @@ def test_another_strategy_starts_its_section_anew(config_file):
         ("seed.x=1", "seed"),
         ("policy.backend=transformers", r"policy\.model: must be a folder"),
         ("max_rows=0", "max_rows: "),
-        ("strategy={name: best_of_n, n: 65}", "needs as many engine.slots"),
         ("engine.max_model_len=128", "leaves no room"),
     ],
 )
@@ -60,6 +59,12 @@ def test_a_mistake_is_one_line_that_names_the_field(config_file, override, words
     with pytest.raises(ConfigError, match=words) as caught:
         load_config(config_file, [override])
     assert "\n" not in str(caught.value)
+
+
+def test_best_of_n_needs_a_slot_for_each_response(config_file):
+    with pytest.raises(ConfigError, match=r"strategy\.n = 8 needs as many engine\.slots; there are 7"):
+        load_config(config_file, ["strategy=best_of_n", "engine.slots=7"])
+    assert load_config(config_file, ["strategy=best_of_n", "strategy.n=65"]).engine.slots is None
 
 
 def test_switching_strategy_needs_its_required_keys(config_file):

@@ -1,0 +1,100 @@
+"""How many slots of how many tokens: as configured, else as many as the models' limits and free memory allow.
+
+Slots change no response, but a shorter `max_model_len` turns long prompts into error rows; so where both are free the
+slots give way first, as long as there are enough of them to keep the models busy.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from actors.engines.backends import Role
+from actors.memory import MemoryNeed, ModelMemory, gigabytes
+from pipeline.config import AlignConfig
+from pipeline.errors import ConfigError
+from pipeline.strategies import STRATEGIES
+
+USUAL_SLOTS = 64
+ENOUGH_SLOTS = 16  # fewer make a decode step no faster: it reads the same weights
+USABLE_FRACTION = 0.9  # of free memory; the rest is for what else runs there
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlace:
+    """A memory that some of the models share, and what is free of it."""
+
+    memory_by_role: dict[Role, ModelMemory]
+    free_bytes: int
+
+    def needs(self, slots: int, max_model_len: int) -> list[MemoryNeed]:
+        return [memory.need(slots, max_model_len) for memory in self.memory_by_role.values()]
+
+    def fits(self, slots: int, max_model_len: int) -> bool:
+        total_bytes = sum(need.total_bytes for need in self.needs(slots, max_model_len))
+        return total_bytes <= USABLE_FRACTION * self.free_bytes
+
+    def sum_shown(self, slots: int, max_model_len: int) -> str:
+        """The arithmetic in words."""
+        needs = self.needs(slots, max_model_len)
+        together = f", together {gigabytes(sum(need.total_bytes for need in needs))}" if len(needs) > 1 else ""
+        usable = f"{gigabytes(USABLE_FRACTION * self.free_bytes)} usable"
+        return f"{', '.join(map(str, needs))}{together} of {usable} (90 % of {gigabytes(self.free_bytes)} free)"
+
+
+def with_engine_shape(config: AlignConfig, limit: int, places: list[MemoryPlace]) -> AlignConfig:
+    """The config with `engine.slots` and `engine.max_model_len` filled in.
+
+    Args:
+        limit: most tokens that the models' positions and the config allow.
+        places: the memories that must hold the models; none for models that need none.
+
+    Raises:
+        ConfigError: it cannot fit; the message does the sum.
+    """
+    lanes = STRATEGIES[config.strategy.name].num_lanes(config.strategy)
+    shape = _shape(config, lanes, limit, lambda *shape: all(place.fits(*shape) for place in places))
+    if shape is None:
+        least = (config.engine.slots or lanes, config.engine.max_model_len or config.generation.max_new_tokens + 1)
+        place = next(place for place in places if not place.fits(*least))
+        raise ConfigError(
+            f"engine.slots = {least[0]} × engine.max_model_len = {least[1]} cannot fit: {place.sum_shown(*least)}"
+        )
+    engine = config.engine.model_copy(update={"slots": shape[0], "max_model_len": shape[1]})
+    return config.model_copy(update={"engine": engine})
+
+
+def expected_peaks(config: AlignConfig, places: list[MemoryPlace]) -> dict[Role, int]:
+    """Bytes of each model's process when every slot is full."""
+    assert config.engine.slots is not None and config.engine.max_model_len is not None
+    needs = [need for place in places for need in place.needs(config.engine.slots, config.engine.max_model_len)]
+    return {need.role: need.peak_bytes for need in needs}
+
+
+def _shape(config: AlignConfig, lanes: int, limit: int, fits: Callable[[int, int], bool]) -> tuple[int, int] | None:
+    """Slots and tokens; None when not even the least fits."""
+    slots, length = config.engine.slots, config.engine.max_model_len
+    shortest, most_slots = config.generation.max_new_tokens + 1, max(USUAL_SLOTS, lanes)
+    tries = [(lanes, most_slots, length, length)]
+    if slots is not None:
+        tries = [(slots, slots, length or shortest, length or limit)]
+    elif length is None:
+        enough = max(ENOUGH_SLOTS, lanes)
+        tries = [
+            (enough, most_slots, limit, limit),
+            (enough, enough, shortest, limit),
+            (lanes, enough, shortest, shortest),
+        ]
+    for least_slots, most, least_length, longest in tries:
+        found_slots = _largest(least_slots, most, lambda n, at=least_length: fits(n, at))
+        if found_slots is not None:
+            return found_slots, _largest(least_length, longest, lambda n, at=found_slots: fits(at, n)) or least_length
+    return None
+
+
+def _largest(least: int, most: int, fits: Callable[[int], bool]) -> int | None:
+    """The largest number from `least` to `most` that fits; what fits is all up to one number."""
+    if not fits(least):
+        return None
+    while least < most:
+        middle = (least + most + 1) // 2
+        least, most = (middle, most) if fits(middle) else (least, middle - 1)
+    return least

@@ -1,0 +1,136 @@
+"""How much memory a model needs, from its own config and without loading it.
+
+Promised: the most a model holds when every slot is full, weights, cache and the largest forward together. On a CPU the
+cache's pages are taken as they are first written, so a run whose rows stay short peaks lower; on a GPU it is all there
+from the first call. Left out of what must fit: `loading_bytes`, the weights' file while it is read, which is mapped
+pages that the system takes back when it needs them (they count in a process's peak all the same).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
+
+from actors.engines.backends import Role
+from actors.engines.packed_linear import PACKED_DTYPES
+from actors.engines.shapes import SHAPES
+from pipeline.config import ModelConfig
+
+PROCESS_BYTES = {"cpu": 450 << 20, "cuda": 600 << 20}  # an actor with its libraries (measured); a CUDA context
+AUTO_CLASSES: dict[Role, Any] = {"policy": AutoModelForCausalLM, "reward": AutoModelForSequenceClassification}
+TABLE_BYTES = 4  # per token, in the host's table of what the slots hold
+FLOAT_BYTES = 4
+NORM_COPIES, SAMPLING_COPIES = 3, 4  # in fp32: of a norm's input; of the logits from scores to noise
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryNeed:
+    """One model's memory at one shape of the cache."""
+
+    role: Role
+    process_bytes: int
+    weights_bytes: int
+    loading_bytes: int
+    num_slots: int
+    slot_bytes: int
+    forward_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        """What must fit."""
+        return self.process_bytes + self.weights_bytes + self.num_slots * self.slot_bytes + self.forward_bytes
+
+    @property
+    def peak_bytes(self) -> int:
+        """What a run reaches that fills all slots."""
+        return max(self.total_bytes, self.process_bytes + self.weights_bytes + self.loading_bytes)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.role} {gigabytes(self.process_bytes)} process + {gigabytes(self.weights_bytes)} weights + "
+            f"{self.num_slots} × {self.slot_bytes / 1e6:.3g} MB slots + {gigabytes(self.forward_bytes)} forward = "
+            f"{gigabytes(self.total_bytes)}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ModelMemory:
+    """What a model's memory depends on, but for the shape of the cache. Sizes are counts of numbers."""
+
+    role: Role
+    device: str
+    weights_bytes: int
+    number_bytes: int
+    num_layers: int
+    hidden_size: int
+    intermediate_size: int
+    query_size: int
+    key_size: int
+    vocabulary_size: int
+
+    def need(self, slots: int, max_model_len: int) -> MemoryNeed:
+        """The need for `slots` sequences of `max_model_len` tokens."""
+        shapes = SHAPES[self.device]
+        rows, columns = shapes.width(slots), shapes.feed_length(max_model_len) + 1
+        layer_bytes = 2 * columns * self.key_size * self.number_bytes
+        is_on_host = self.device == "cpu"
+        slot_bytes = self.num_layers * layer_bytes + is_on_host * max_model_len * TABLE_BYTES
+        feed_tokens = min(shapes.forward_tokens, rows * shapes.feed_length(max_model_len))
+        feed_bytes = feed_tokens * self._feed_token_bytes(columns)
+        decode_bytes = rows * self.vocabulary_size * (self.number_bytes + SAMPLING_COPIES * FLOAT_BYTES)
+        at_once = max if is_on_host else sum  # captured steps keep their memory between the calls
+        forward_bytes = at_once((feed_bytes, decode_bytes if self.role == "policy" else 0)) + rows * layer_bytes
+        loading_bytes = self.weights_bytes if is_on_host else 0
+        return MemoryNeed(
+            self.role, PROCESS_BYTES[self.device], self.weights_bytes, loading_bytes, rows, slot_bytes, forward_bytes
+        )
+
+    def _feed_token_bytes(self, columns: int) -> int:
+        """Per token of a feed: the residual stream with the widest part of a layer, and its rows of the masks."""
+        attention_size = 3 * self.query_size + 2 * self.key_size
+        widest_bytes = max(
+            max(3 * self.intermediate_size, attention_size) * self.number_bytes,
+            NORM_COPIES * self.hidden_size * FLOAT_BYTES,
+        )
+        group = self.query_size // self.key_size
+        mask_bytes = columns * (2 + (1 + group) * self.number_bytes)  # visible, its inverse; additive, and per head
+        return 3 * self.hidden_size * self.number_bytes + widest_bytes + mask_bytes
+
+
+def model_memory(role: Role, config: ModelConfig, model_config: PreTrainedConfig, device: str) -> ModelMemory:
+    """Read the sizes off a model that exists in shape only."""
+    with torch.device("meta"):
+        model = AUTO_CLASSES[role].from_config(model_config, dtype=getattr(torch, config.dtype))
+    text = model_config.get_text_config()
+    heads = text.num_attention_heads
+    head_size = getattr(text, "head_dim", None) or text.hidden_size // heads
+    return ModelMemory(
+        role=role,
+        device=device,
+        weights_bytes=_weights_bytes(model, device),
+        number_bytes=getattr(torch, config.dtype).itemsize,
+        num_layers=text.num_hidden_layers,
+        hidden_size=text.hidden_size,
+        intermediate_size=getattr(text, "intermediate_size", None) or 4 * text.hidden_size,
+        query_size=heads * head_size,
+        key_size=(getattr(text, "num_key_value_heads", None) or heads) * head_size,
+        vocabulary_size=text.vocab_size,
+    )
+
+
+def _weights_bytes(model: PreTrainedModel, device: str) -> int:
+    """Every parameter once; on a CPU a packed layer that shares its weight with an embedding has a copy of its own."""
+    tensors = [*model.parameters(), *model.buffers()]
+    num_bytes = sum(tensor.numel() * tensor.itemsize for tensor in tensors)
+    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    for module in model.modules():
+        is_shared = type(module) is nn.Linear and id(module.weight) in embeddings
+        if device == "cpu" and is_shared and module.weight.dtype in PACKED_DTYPES:
+            num_bytes += module.weight.numel() * module.weight.itemsize
+    return num_bytes
+
+
+def gigabytes(num_bytes: float) -> str:
+    return f"{num_bytes / 1e9:.1f} GB"
