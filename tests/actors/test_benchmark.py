@@ -48,8 +48,8 @@ def workload(attempts, prompts=((1, 2, 3), (4, 5)), segment_size=2):
 
 
 def measurement(accepted=4, wall_s=2.0, policy_tokens=22, reward_tokens=11, coordinator_cpu_s=None):
-    policy = RoleUsage(1, 2, policy_tokens, 1.0, 0.25, 0.25, 10.0, 12.0)
-    reward = RoleUsage(1, 2, reward_tokens, 0.5, 0.5, 0.0, 10.0, 12.0)
+    policy = RoleUsage(1, 2, policy_tokens, 1.0, 10.0, 12.0, prefill_s=0.25, sampling_s=0.25)
+    reward = RoleUsage(1, 2, reward_tokens, 0.5, 10.0, 12.0, prefill_s=0.5)
     processes = (ProcessUsage("policy", 1),)
     return Measurement(wall_s, wall_s, 5, accepted, 8, 15, 6, policy, reward, processes, coordinator_cpu_s)
 
