@@ -83,7 +83,7 @@ def test_what_is_left_out_follows_from_free_memory(engine, room, shape):
     ("sections", "words"),
     [
         ({"engine": {"slots": 64, "max_model_len": 4096}}, r"engine\.slots = 64 × engine\.max_model_len = 4096 cannot"),
-        ({"engine": {"slots": 4096}}, r"engine\.slots = 4096 × engine\.max_model_len = 25 cannot fit: policy 0\.5 GB"),
+        ({"engine": {"slots": 4096}}, r"engine\.slots = 4096 × engine\.max_model_len = 25 cannot fit: policy 0\.6 GB"),
         ({"strategy": {"name": "best_of_n", "n": 5000}}, r"slots = 5000 × engine\.max_model_len = 25 cannot fit"),
     ],
     ids=str,

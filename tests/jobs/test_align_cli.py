@@ -69,7 +69,7 @@ def test_what_cannot_fit_in_memory_exits_2_with_the_sum_before_a_model_is_loaded
     ended = start(*job, "engine.slots=1000000")
     line = ended.stderr.splitlines()[-1]
     assert ended.returncode == 2 and line.startswith("error: engine.slots = 1000000 × engine.max_model_len = ")
-    assert "cannot fit: policy 0.5 GB process + 0.0 GB weights + 1000000 × " in line and "GB free)" in line
+    assert "cannot fit: policy 0.6 GB process + 0.0 GB weights + 1000000 × " in line and "GB free)" in line
     assert "loading" not in ended.stdout and not list((folder / "out").glob("part-*"))
 
 
