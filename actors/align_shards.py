@@ -4,6 +4,7 @@ Invariant: a call returns exactly the rows it was given, each with its result.
 """
 
 import asyncio
+import os
 import uuid
 from typing import Any
 
@@ -12,6 +13,7 @@ import ray
 
 from actors.coordinator import SegmentCoordinator
 from actors.keeper import ActorKeeper
+from actors.monitor import Process
 from actors.patience import Keeper
 from actors.placement import Models
 from pipeline.config import AlignConfig
@@ -52,6 +54,7 @@ class AlignShards:
         self.models = models
         self.monitor = monitor
         self.coordinator_id = uuid.uuid4().hex
+        self.process = Process(ray.get_runtime_context().get_actor_id(), os.getpid())
         self.coordinator: SegmentCoordinator | None = None
         self.pushing: asyncio.Task[None] | None = None
 
@@ -74,7 +77,7 @@ class AlignShards:
 
     async def _push(self) -> None:
         assert self.coordinator is not None
-        await self.monitor.push.remote(self.coordinator_id, self.coordinator.usage)
+        await self.monitor.push.remote(self.coordinator_id, self.process, self.coordinator.usage)
 
     async def _push_regularly(self) -> None:
         while True:

@@ -1,15 +1,19 @@
-"""Watching over model actors: whether one is loading, replacing one that hangs, telling of one that died.
+"""Watching over actors: whether one is loading, replacing one that hangs, telling of one that died.
 
 Ray's own record of an actor is read through its private state module: the public `ray.util.state` needs a dashboard,
-and whether an actor is loading or hangs cannot be asked of the actor itself, which answers in neither case.
+and whether an actor is loading or hangs cannot be asked of the actor itself, which answers in neither case. The handle
+of a coordinator is private too: Ray Data holds it, in this process, and gives it to nobody.
 """
 
 import asyncio
 from typing import Any
 
 import ray
+from ray import ActorID
 from ray._private import state
+from ray._private.worker import global_worker
 
+from actors.patience import MAX_REPLACEMENTS
 from actors.placement import Models
 from pipeline.errors import ModelError
 
@@ -62,6 +66,43 @@ class RestartWatch:
             if record["NumRestarts"] > self.num_restarts[role]:
                 self.num_restarts[role] = record["NumRestarts"]
                 lines.append(f"the {role} model {record['Name']} died and is restarted; its calls are sent again")
+        return lines
+
+
+class CoordinatorWatch:
+    """Ends coordinators that hang; asked by the driver now and then.
+
+    Ray Data starts an ended one again and sends it its shards again. One that goes on hanging, while no row is done, is
+    ended for good, and with it the run.
+
+    Args:
+        monitor: handle of the Monitor that hears of every coordinator each second.
+        timeout_s: the longest silence.
+    """
+
+    def __init__(self, monitor: Any, timeout_s: float) -> None:
+        self.monitor = monitor
+        self.timeout_s = timeout_s
+        self.num_replacements = 0
+        self.num_rows_done = 0
+
+    def news(self, num_rows_done: int) -> list[str]:
+        """One line for every coordinator that was ended since the last call."""
+        lines = []
+        for process in ray.get(self.monitor.take_silent.remote(self.timeout_s)):
+            record = state.actors(process.actor_id)
+            if record.get("State") != "ALIVE" or record["Pid"] != process.pid:
+                continue  # it died, and Ray has noticed
+            if num_rows_done > self.num_rows_done:
+                self.num_rows_done, self.num_replacements = num_rows_done, 0
+            self.num_replacements += 1
+            is_last = self.num_replacements > MAX_REPLACEMENTS
+            ray.kill(global_worker.core_worker.get_actor_handle(ActorID.from_hex(process.actor_id)), no_restart=is_last)
+            end = f"the run ends after {MAX_REPLACEMENTS} replacements" if is_last else "it is killed and started again"
+            lines.append(
+                f"the coordinator {process.actor_id[:8]} (pid {process.pid} on {record['Address']['IPAddress']}) "
+                f"gave no sign of life for {self.timeout_s:g} s (coordinator.call_timeout_s); {end}"
+            )
         return lines
 
 

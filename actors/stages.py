@@ -9,7 +9,7 @@ import ray
 from rich.console import Console
 
 from actors.align_shards import AlignShards
-from actors.keeper import RestartWatch
+from actors.keeper import CoordinatorWatch, RestartWatch
 from actors.placement import Models, peak_memory, start_monitor, start_retry_duplicates
 from actors.progress import shown_progress
 from pipeline.config import AlignConfig
@@ -92,12 +92,14 @@ def _align(config: AlignConfig, rows: Pass, models: Models, console: Console) ->
     monitor = start_monitor()
     arguments = (config, rows.columns, rows.plan.rows_per_shard, [rows.duplicates], models, monitor)
 
-    watch = RestartWatch(models)
+    watch, coordinators = RestartWatch(models), CoordinatorWatch(monitor, config.coordinator.call_timeout_s)
 
     def usage() -> CoordinatorUsage:
-        for line in [*ray.get(monitor.take_lines.remote()), *watch.news()]:
+        total = ray.get(monitor.total.remote())
+        lines = [*ray.get(monitor.take_lines.remote()), *watch.news(), *coordinators.news(total.num_rows_done)]
+        for line in lines:
             console.print(line, highlight=False, markup=False, soft_wrap=True)
-        return ray.get(monitor.total.remote())
+        return total
 
     with shown_progress(console, rows.title, rows.plan.num_rows, num_rows_before, usage):
         run_graph(config, rows.plan, rows.columns, committed, AlignerSpec(AlignShards, arguments), rows.shards)

@@ -117,8 +117,8 @@ class CoordinatorConfig(Section):
     call_timeout_s: float = Field(
         600.0,
         gt=0.0,
-        description="a model silent for so long, loading aside, is killed and started again; the run fails if that "
-        "does not help three times in a row",
+        description="a model or coordinator silent for so long, loading aside, is killed and started again; the run "
+        "fails if that does not help three times in a row",
     )
 
 

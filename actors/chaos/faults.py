@@ -20,22 +20,26 @@ class Target:
     number: int
 
 
-def _kill_one(pids: list[int], number: int) -> bool:
+def _signal_one(pids: list[int], number: int, sent: signal.Signals) -> bool:
     if not pids:
         return False
     try:
-        os.kill(pids[number % len(pids)], signal.SIGKILL)
+        os.kill(pids[number % len(pids)], sent)
     except ProcessLookupError:
         return False
     return True
 
 
 def _kill_role(role: str) -> Callable[[Target], bool]:
-    return lambda target: _kill_one(target.cluster.pids_of(role), target.number)
+    return lambda target: _signal_one(target.cluster.pids_of(role), target.number, signal.SIGKILL)
+
+
+def _hang_role(role: str) -> Callable[[Target], bool]:
+    return lambda target: _signal_one(target.cluster.pids_of(role), target.number, signal.SIGSTOP)
 
 
 def _kill_writer(target: Target) -> bool:
-    return _kill_one(writers_under(target.output), target.number)
+    return _signal_one(writers_under(target.output), target.number, signal.SIGKILL)
 
 
 def _lose_node(target: Target) -> bool:
@@ -57,6 +61,9 @@ FAULTS: dict[str, Callable[[Target], bool]] = {
     "policy killed": _kill_role("policy"),
     "reward model killed": _kill_role("reward"),
     "coordinator killed": _kill_role("coordinator"),
+    "policy hangs": _hang_role("policy"),
+    "reward model hangs": _hang_role("reward"),
+    "coordinator hangs": _hang_role("coordinator"),
     "writer killed in a write": _kill_writer,
     "node lost": _lose_node,
     "driver killed": _kill_driver,

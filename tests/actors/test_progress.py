@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from actors.monitor import Monitor
+from actors.monitor import Monitor, Process
 from actors.progress import Snapshot, format_seconds, shown_progress
 from pipeline.usage import CoordinatorUsage, RoleUsage
 
@@ -50,8 +50,9 @@ def test_the_monitor_counts_a_coordinator_once_however_often_it_pushes():
     early = CoordinatorUsage(num_rows_done=1, policy=RoleUsage(1, 4, 9, 0.5, 100.0, 101.0))
     late = CoordinatorUsage(num_rows_done=3, policy=RoleUsage(2, 8, 18, 1.0, 100.0, 104.0))
     for usage in (early, late, late):
-        monitor.push("a", usage)
-    monitor.push("b", CoordinatorUsage(num_rows_done=2, policy=RoleUsage(1, 2, 3, 1.0, 99.0, 101.0)))
+        monitor.push("a", Process("actor", 1), usage)
+    other = CoordinatorUsage(num_rows_done=2, policy=RoleUsage(1, 2, 3, 1.0, 99.0, 101.0))
+    monitor.push("b", Process("actor", 2), other)
     total = monitor.total()
     assert total.num_rows_done == 5 and total.policy == RoleUsage(3, 10, 21, 2.0, 99.0, 104.0)
     assert total.policy.busy_fraction == 2.0 / 5.0
@@ -60,3 +61,12 @@ def test_the_monitor_counts_a_coordinator_once_however_often_it_pushes():
 
 def test_seconds_read_well():
     assert [format_seconds(s) for s in (0, 59.4, 61, 3600, 7322)] == ["0s", "59s", "1m01s", "1h00m", "2h02m"]
+
+
+def test_the_monitor_names_a_silent_process_once_unless_it_is_heard_of_again():
+    monitor, process = Monitor(), Process("actor", 1)
+    monitor.push("a", process, CoordinatorUsage())
+    assert monitor.take_silent(60.0) == [] and monitor.take_silent(0.0) == [process]
+    assert monitor.take_silent(0.0) == []
+    monitor.push("a", process, CoordinatorUsage())
+    assert monitor.take_silent(0.0) == [process]

@@ -182,6 +182,30 @@ def test_a_model_that_dies_or_hangs_costs_time_not_rows(ray_cluster, prompts, tm
     assert line.startswith(f"the {role} model stars-")
 
 
+def hang_coordinator(output):
+    while not list(output.glob("_run/shards/shard-*")):
+        time.sleep(0.02)
+    actors = state.actors().values()
+    pids = [a["Pid"] for a in actors if a["State"] == "ALIVE" and "AlignShards" in a["ActorClassName"]]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    return len(pids)
+
+
+def test_a_coordinator_that_hangs_is_named_and_replaced(ray_cluster, prompts, tmp_path, capsys):
+    run(prompts, tmp_path / "whole")
+    slow = {"backend": "fake", "fake_call_ms": 60}
+    with ThreadPoolExecutor(1) as pool:
+        hanging = pool.submit(hang_coordinator, tmp_path / "out")
+        patience = {"call_timeout_s": 3.0}
+        run(prompts, tmp_path / "out", policy=slow, reward=slow, engine={"slots": 3}, coordinator=patience)
+        assert hanging.result() == 1
+    assert read(tmp_path / "out").select(OURS).equals(read(tmp_path / "whole").select(OURS))
+    words = "gave no sign of life for 3 s (coordinator.call_timeout_s); it is killed and started again"
+    line = next(line for line in capsys.readouterr().out.splitlines() if words in line)
+    assert line.startswith("the coordinator ")
+
+
 @pytest.mark.parametrize("num_rows", [0, 1])
 def test_no_row_and_one_row(ray_cluster, tmp_path, num_rows):
     pq.write_table(pa.table({"prompt": pa.array(["hi"] * num_rows, pa.string())}), tmp_path / "in.parquet")
