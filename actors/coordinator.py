@@ -40,6 +40,7 @@ from pipeline.records import (
     CallStats,
     DrawKey,
     PromptRow,
+    Report,
     Response,
     RowResult,
     SamplingParams,
@@ -47,6 +48,8 @@ from pipeline.records import (
     TokenArray,
 )
 from pipeline.strategies import STRATEGIES, Task
+from pipeline.strategies.task import report_nothing
+from pipeline.strategy_config import StrategyConfig
 from pipeline.usage import CoordinatorUsage
 
 
@@ -72,7 +75,6 @@ class SegmentCoordinator:
         self.config = config
         self.policy = policy
         self.reward = reward
-        self.strategy = STRATEGIES[config.strategy.name]
         self.renderer = renderer or make_renderer(config)
         assert config.engine.slots is not None
         self.slots = SlotPool(config.engine.slots)
@@ -90,36 +92,45 @@ class SegmentCoordinator:
             self._usage, slot_seconds=self.slots.slot_seconds, slot_capacity_seconds=self.slots.capacity_seconds
         )
 
-    async def align(self, row: PromptRow) -> RowResult:
+    async def align(
+        self, row: PromptRow, strategy: StrategyConfig | None = None, report: Report = report_nothing
+    ) -> RowResult:
         """One row's result. A row's own fault becomes an error result.
+
+        Args:
+            row: what to answer.
+            strategy: how; None is the config's.
+            report: told of every candidate that is kept or rejected, as it is judged.
 
         Raises:
             ModelError: a model failed or gave no answer.
         """
         seed = row.sampling_overrides.get("seed", self.config.seed)
-        ledger = Ledger()
+        ledger, knobs = Ledger(), strategy or self.config.strategy
         try:
             if row.error_type is not None:
                 raise RowError(row.error_type, row.error or "")
-            result = await self._align(row, seed, ledger)
+            result = await self._align(row, knobs, report, seed, ledger)
         except RowError as error:
-            result = self._error_result(error, seed, ledger)
+            result = self._error_result(error, knobs, seed, ledger)
         self._add_result(result)
         return result
 
-    async def _align(self, row: PromptRow, seed: int, ledger: Ledger) -> RowResult:
+    async def _align(
+        self, row: PromptRow, knobs: StrategyConfig, report: Report, seed: int, ledger: Ledger
+    ) -> RowResult:
         sampling = self._sampling_of(row)
         prompt = self.renderer.render(row)
         self._check_length(prompt, sampling)
-        slots = await self.slots.acquire(self.strategy.num_lanes(self.config.strategy))
+        slots = await self.slots.acquire(knobs.num_lanes)
         try:
             session = RowSession(self, prompt, sampling, row_key(seed, str(row.row_id)), slots, ledger)
-            task = Task(self.config.strategy, sampling, session.row_key, session)
-            response = await self.strategy.run(task, session.propose, session.score)
+            task = Task(knobs, sampling, session.row_key, session, report)
+            response = await STRATEGIES[knobs.name](task, session.propose, session.score)
             await ledger.settled()
         finally:
             self.slots.release(slots)
-        return self._result(response, prompt, seed, ledger)
+        return self._result(response, prompt, knobs, seed, ledger)
 
     def _sampling_of(self, row: PromptRow) -> SamplingParams:
         knobs = self.config.generation.model_dump() | row.sampling_overrides
@@ -139,10 +150,12 @@ class SegmentCoordinator:
                 f"{max(policy_tokens, reward_tokens)} of the {limit} that engine.max_model_len allows",
             )
 
-    def _result(self, response: Response, prompt: RenderedPrompt, seed: int, ledger: Ledger) -> RowResult:
+    def _result(
+        self, response: Response, prompt: RenderedPrompt, knobs: StrategyConfig, seed: int, ledger: Ledger
+    ) -> RowResult:
         candidates = response.candidates
         return RowResult(
-            strategy=self.config.strategy.name,
+            strategy=knobs.name,
             seed=seed,
             finish_reason="stop" if response.finished else "length",
             response=self.renderer.text(response.tokens),
@@ -158,9 +171,9 @@ class SegmentCoordinator:
             rewards=tuple(reward for _, reward in candidates) if candidates else None,
         )
 
-    def _error_result(self, error: RowError, seed: int, ledger: Ledger) -> RowResult:
+    def _error_result(self, error: RowError, knobs: StrategyConfig, seed: int, ledger: Ledger) -> RowResult:
         return RowResult(
-            strategy=self.config.strategy.name,
+            strategy=knobs.name,
             seed=seed,
             finish_reason="error",
             num_policy_tokens=ledger.policy_tokens,

@@ -11,7 +11,6 @@ from actors.engines.backends import Role
 from actors.memory import MemoryNeed, ModelMemory, gigabytes
 from pipeline.config import AlignConfig
 from pipeline.errors import ConfigError
-from pipeline.strategies import STRATEGIES
 
 USUAL_SLOTS = 64
 ENOUGH_SLOTS = 16  # fewer make a decode step no faster: it reads the same weights
@@ -50,7 +49,7 @@ def with_engine_shape(config: AlignConfig, limit: int, places: list[MemoryPlace]
     Raises:
         ConfigError: it cannot fit; the message does the sum.
     """
-    lanes = STRATEGIES[config.strategy.name].num_lanes(config.strategy)
+    lanes = config.strategy.num_lanes
     shape = _shape(config, lanes, limit, lambda *shape: all(place.fits(*shape) for place in places))
     if shape is None:
         least = (config.engine.slots or lanes, config.engine.max_model_len or config.generation.max_new_tokens + 1)

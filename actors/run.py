@@ -28,13 +28,14 @@ from actors.placement import Models, start_duplicate_search, start_models, stop_
 from actors.stages import Work, run_stage
 from actors.summary import show_summary
 from pipeline.compare import compare_outputs
-from pipeline.config import AlignConfig, VanillaConfig
+from pipeline.config import AlignConfig
 from pipeline.errors import StarsError
 from pipeline.input_plan import InputPlan
 from pipeline.input_schema import InputColumns
 from pipeline.metrics import RunMetrics
 from pipeline.retry import count_error_rows
 from pipeline.run_directory import RunDirectory
+from pipeline.strategy_config import VanillaConfig
 
 MIN_CPUS = 2  # reading and writing need one each; models and the coordinator ask for none
 

@@ -5,15 +5,12 @@ Every field's description gives its unit and the reason for its default; `jobs.a
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
 
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+from pipeline.section import Section
+from pipeline.strategy_config import StrategyConfig
 
 
 class GenerationConfig(Section):
@@ -23,41 +20,6 @@ class GenerationConfig(Section):
     temperature: float = Field(1.0, ge=0.0, description="softmax temperature; 0 is greedy")
     top_p: float = Field(1.0, gt=0.0, le=1.0, description="keep the most likely tokens up to this mass; 1 keeps all")
     top_k: int = Field(0, ge=0, description="keep this many most likely tokens; 0 keeps all")
-
-
-class StarsConfig(Section):
-    """STARS, arXiv 2511.03827; the knobs keep the paper's names."""
-
-    name: Literal["stars"] = "stars"
-    segment_size: int = Field(16, ge=1, description="tokens in one segment (B)")
-    max_attempts: int = Field(20, ge=1, description="proposals of a segment before the best one is kept (M)")
-    alpha: Fraction = Field(0.5, description="where the threshold line starts: 0 at the prompt's reward, 1 at r*")
-    beta: float = Field(0.7, ge=0.0, description="softness of the rule, in reward units; 0 accepts exactly at or above")
-    reward_threshold: float = Field(description="r*, the reward a whole response should reach, in reward units")
-    proposals_per_round: int = Field(
-        2,
-        ge=1,
-        description="candidates of a segment drawn at once, in slots that no other row wants; they are judged in draw "
-        "order, so no response changes: less waiting for more tokens",
-    )
-
-
-class VanillaConfig(Section):
-    """Plain sampling: one response, nothing rejected. Its reward is measured once, at the end."""
-
-    name: Literal["vanilla"] = "vanilla"
-    segment_size: int = Field(16, ge=1, description="tokens per model call; changes no draw within a segment")
-
-
-class BestOfNConfig(Section):
-    """Best-of-N: N whole responses, the one of highest reward is kept."""
-
-    name: Literal["best_of_n"] = "best_of_n"
-    n: int = Field(8, ge=1, description="responses drawn per prompt")
-    segment_size: int = Field(16, ge=1, description="tokens per model call; changes no draw within a segment")
-
-
-StrategyConfig = Annotated[StarsConfig | VanillaConfig | BestOfNConfig, Field(discriminator="name")]
 
 
 class ModelConfig(Section):
@@ -172,8 +134,9 @@ class AlignConfig(Section):
     @model_validator(mode="after")
     def _fits_together(self) -> "AlignConfig":
         slots = self.engine.slots
-        if isinstance(self.strategy, BestOfNConfig) and slots is not None and self.strategy.n > slots:
-            raise ValueError(f"strategy.n = {self.strategy.n} needs as many engine.slots; there are {slots}")
+        lanes = self.strategy.num_lanes
+        if slots is not None and lanes > slots:
+            raise ValueError(f"strategy {self.strategy.name} needs {lanes} engine.slots a prompt; there are {slots}")
         limit = self.engine.max_model_len
         if limit is not None and self.generation.max_new_tokens >= limit:
             raise ValueError(

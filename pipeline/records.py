@@ -7,7 +7,7 @@ candidate   a proposed segment (or, in best-of-n, a whole response) that is not 
 lane        one stream of proposals of a row; best-of-n holds n of them, STARS holds one
 """
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -70,6 +70,26 @@ class Response:
     reward: float
     segments: tuple[SegmentRecord, ...] = ()
     candidates: tuple[tuple[TokenArray, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a strategy decided about one candidate for the place after `response_tokens`, int32 [T].
+
+    `reward` and `threshold` are None where the strategy did not ask. A rejected candidate that the fallback keeps is
+    told of twice. `segment` and `attempt` are those of its draw.
+    """
+
+    segment: int
+    attempt: int
+    response_tokens: TokenArray
+    candidate: Segment
+    reward: float | None
+    threshold: float | None
+    is_kept: bool
+
+
+Report = Callable[[Judgement], None]
 
 
 class Propose(Protocol):

@@ -6,9 +6,9 @@ from pipeline.strategies.task import Strategy, Task
 from pipeline.strategies.vanilla import vanilla
 
 STRATEGIES: dict[str, Strategy] = {
-    "stars": Strategy(stars, num_lanes=lambda knobs: 1),
-    "vanilla": Strategy(vanilla, num_lanes=lambda knobs: 1),
-    "best_of_n": Strategy(best_of_n, num_lanes=lambda knobs: knobs.n),
+    "stars": stars,
+    "vanilla": vanilla,
+    "best_of_n": best_of_n,
 }
 
 __all__ = ["STRATEGIES", "Strategy", "Task"]

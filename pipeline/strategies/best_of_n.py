@@ -1,8 +1,8 @@
 """Best-of-N: n whole responses drawn independently, the one of highest reward kept (ties: the earliest)."""
 
 from pipeline.acceptance import best_candidate
-from pipeline.records import Propose, Response, Score, TokenArray
-from pipeline.strategies.task import Task, all_of
+from pipeline.records import Judgement, Propose, Response, Score, Segment, TokenArray
+from pipeline.strategies.task import NO_TOKENS, Task, all_of
 from pipeline.strategies.vanilla import sample_response
 
 
@@ -15,4 +15,7 @@ async def best_of_n(task: Task, propose: Propose, score: Score) -> Response:
 
     candidates = await all_of(lane_response(lane) for lane in range(task.knobs.n))
     (tokens, finished), reward = best_candidate(candidates)
+    for lane, ((candidate, ended), its_reward) in enumerate(candidates):
+        is_kept = candidate is tokens
+        task.report(Judgement(0, lane, NO_TOKENS, Segment(candidate, ended), its_reward, None, is_kept))
     return Response(tokens, finished, reward, candidates=tuple((c[0], r) for c, r in candidates))

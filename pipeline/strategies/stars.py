@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from pipeline.acceptance import ThresholdLine, acceptance_probability, best_candidate
-from pipeline.records import DrawKey, Propose, Response, Score, Segment, SegmentRecord, TokenArray
+from pipeline.records import DrawKey, Judgement, Propose, Response, Score, Segment, SegmentRecord, TokenArray
 from pipeline.strategies.task import NO_TOKENS, Task, all_of, in_order
 
 
@@ -61,8 +61,11 @@ async def next_segment(
             threshold = line.at(len(response) + len(candidate.tokens))
             probability = acceptance_probability(reward, threshold, knobs.beta)
             record = SegmentRecord(len(candidate.tokens), reward, threshold, probability, number + 1, "rule")
-            if task.uniform(DrawKey(index, number)) < probability:
+            is_kept = task.uniform(DrawKey(index, number)) < probability
+            task.report(Judgement(index, number, response, candidate, reward, threshold, is_kept))
+            if is_kept:
                 return candidate, record
             rejected.append(((candidate, record), reward))
-    (candidate, record), _ = best_candidate(rejected)
+    (candidate, record), reward = best_candidate(rejected)
+    task.report(Judgement(index, record.num_attempts - 1, response, candidate, reward, record.threshold, is_kept=True))
     return candidate, replace(record, num_attempts=len(rejected), accepted_by="fallback")

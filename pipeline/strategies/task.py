@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from pipeline.draws import acceptance_uniform
-from pipeline.records import DrawKey, Propose, Response, SamplingParams, Score, TokenArray
+from pipeline.records import DrawKey, Judgement, Propose, Report, Response, SamplingParams, Score, TokenArray
 
 NO_TOKENS: TokenArray = np.zeros(0, dtype=np.int32)
 
@@ -47,31 +47,30 @@ class OneLane:
         self.is_taken = False
 
 
+def report_nothing(judgement: Judgement) -> None:
+    """For a task whose judgements nobody wants."""
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One prompt to answer: the strategy's knobs, the sampling parameters, and the key of all its draws."""
+    """One prompt to answer: the strategy's knobs, the sampling parameters, and the key of all its draws.
+
+    A strategy calls `report` for every candidate it keeps or rejects, in the order in which it judges them; the kept
+    ones, joined, are the response.
+    """
 
     knobs: Any
     sampling: SamplingParams
     row_key: int
     lanes: Lanes = field(default_factory=OneLane)
+    report: Report = report_nothing
 
     def uniform(self, key: DrawKey) -> float:
         """The uniform in (0, 1) that belongs to the acceptance of one attempt."""
         return acceptance_uniform(self.row_key, key)
 
 
-@dataclass(frozen=True, slots=True)
-class Strategy:
-    """A decoding strategy.
-
-    Args:
-        run: the algorithm.
-        num_lanes: streams of proposals one row holds at once; each takes a slot.
-    """
-
-    run: Callable[[Task, Propose, Score], Awaitable[Response]]
-    num_lanes: Callable[[Any], int]
+Strategy = Callable[[Task, Propose, Score], Awaitable[Response]]
 
 
 async def all_of(calls: Iterable[Awaitable[Any]]) -> list[Any]:

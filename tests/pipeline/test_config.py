@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import BestOfNConfig, StarsConfig, VanillaConfig
 from pipeline.config_loading import load_config
 from pipeline.errors import ConfigError
+from pipeline.strategy_config import BestOfNConfig, StarsConfig, VanillaConfig
 
 YAML = """
 input: in.parquet
@@ -62,7 +62,7 @@ def test_a_mistake_is_one_line_that_names_the_field(config_file, override, words
 
 
 def test_best_of_n_needs_a_slot_for_each_response(config_file):
-    with pytest.raises(ConfigError, match=r"strategy\.n = 8 needs as many engine\.slots; there are 7"):
+    with pytest.raises(ConfigError, match=r"strategy best_of_n needs 8 engine\.slots a prompt; there are 7"):
         load_config(config_file, ["strategy=best_of_n", "engine.slots=7"])
     assert load_config(config_file, ["strategy=best_of_n", "strategy.n=65"]).engine.slots is None
 

@@ -5,10 +5,11 @@ import asyncio
 import numpy as np
 import pytest
 
-from pipeline.config import BestOfNConfig, StarsConfig, StrategyConfig, VanillaConfig
 from pipeline.errors import RowError
 from pipeline.records import SamplingParams, Segment
 from pipeline.strategies import STRATEGIES, Task
+from pipeline.strategies.task import report_nothing
+from pipeline.strategy_config import BestOfNConfig, StarsConfig, StrategyConfig, VanillaConfig
 
 END = 9
 
@@ -33,9 +34,9 @@ class Script:
         return self.reward(response_tokens.tolist(), finished)
 
 
-def run(knobs, script, max_new_tokens=6):
-    task = Task(knobs, SamplingParams(max_new_tokens, 1.0, 1.0, 0), row_key=42)
-    return asyncio.run(STRATEGIES[knobs.name].run(task, script.propose, script.score))
+def run(knobs, script, max_new_tokens=6, report=report_nothing):
+    task = Task(knobs, SamplingParams(max_new_tokens, 1.0, 1.0, 0), row_key=42, report=report)
+    return asyncio.run(STRATEGIES[knobs.name](task, script.propose, script.score))
 
 
 class ManyLanes:
@@ -98,7 +99,7 @@ def test_proposals_of_one_round_change_no_response_and_stay_within_their_width(a
     task = Task(
         knobs.model_copy(update={"proposals_per_round": 4}), SamplingParams(6, 1.0, 1.0, 0), row_key=42, lanes=lanes
     )
-    response = asyncio.run(STRATEGIES["stars"].run(task, script.propose, script.score))
+    response = asyncio.run(STRATEGIES["stars"](task, script.propose, script.score))
     assert response.tokens.tolist() == expected.tokens.tolist() and response.segments == expected.segments
     assert lanes.most == min(4, attempts) and not lanes.taken
     assert len(script.proposals) <= sum(r.num_attempts for r in response.segments) + 3 * len(response.segments)
@@ -145,3 +146,26 @@ def test_best_of_n_fails_as_one_when_a_lane_fails():
 
     with pytest.raises(RowError):
         run(BestOfNConfig(n=3, segment_size=4), Script(reward), max_new_tokens=4)
+
+
+@pytest.mark.parametrize(
+    "knobs", [stars(reward_threshold=9.0), stars(), VanillaConfig(segment_size=2), BestOfNConfig(n=3)]
+)
+def test_the_kept_candidates_joined_are_the_response(knobs):
+    script, told = Script(lambda tokens, finished: float(sum(tokens) % 7), ends_at=2), []
+    response = run(knobs, script, max_new_tokens=12, report=told.append)
+    kept = [judgement for judgement in told if judgement.is_kept]
+    assert np.concatenate([judgement.candidate.tokens for judgement in kept]).tolist() == response.tokens.tolist()
+    assert [len(j.response_tokens) for j in kept] == [0, *np.cumsum([len(j.candidate.tokens) for j in kept])[:-1]]
+    assert kept[-1].candidate.finished == response.finished
+
+
+def test_a_segment_kept_by_the_fallback_was_first_rejected():
+    told = []
+    run(
+        stars(reward_threshold=9.0),
+        Script(lambda tokens, finished: -float(tokens[-1] if tokens else 0)),
+        2,
+        told.append,
+    )
+    assert [(j.attempt, j.is_kept) for j in told] == [(0, False), (1, False), (2, False), (0, True)]
