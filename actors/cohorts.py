@@ -10,6 +10,7 @@ Invariants:
 """
 
 import asyncio
+import math
 import sys
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -23,6 +24,7 @@ from pipeline.errors import ModelOutOfMemory, RowError
 from pipeline.records import (
     CallStats,
     DrawKey,
+    EntropyStop,
     Proposals,
     ProposeCohort,
     SamplingParams,
@@ -71,6 +73,7 @@ class ProposeRequest:
     sampling: SamplingParams
     ledger: Ledger
     answer: "asyncio.Future[Segment]"
+    stop: EntropyStop | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -200,7 +203,18 @@ def propose_cohort(requests: list[ProposeRequest]) -> ProposeCohort:
         temperature_R=np.array([r.sampling.temperature for r in requests], dtype=np.float32),
         top_p_R=np.array([r.sampling.top_p for r in requests], dtype=np.float32),
         top_k_R=np.array([r.sampling.top_k for r in requests], dtype=np.int32),
+        **_entropy_stops(requests),
     )
+
+
+def _entropy_stops(requests: list[ProposeRequest]) -> dict[str, Any]:
+    if all(request.stop is None for request in requests):
+        return {}
+    stops = [request.stop or EntropyStop(math.inf, 0) for request in requests]
+    return {
+        "stop_entropy_R": np.array([stop.threshold for stop in stops], dtype=np.float32),
+        "stop_after_R": np.array([stop.min_tokens for stop in stops], dtype=np.int32),
+    }
 
 
 def score_cohort(requests: list[ScoreRequest]) -> ScoreCohort:

@@ -5,7 +5,7 @@ Error lines name the dotted field and, for an unknown key, the nearest valid nam
 
 import difflib
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -13,8 +13,9 @@ from pydantic_core import PydanticUndefined
 
 from pipeline.config import AlignConfig, field_paths
 from pipeline.errors import ConfigError
+from pipeline.strategy_config import StrategyConfig
 
-STRATEGY_TAGS = ("stars", "vanilla", "best_of_n")
+STRATEGY_TAGS = tuple(member.model_fields["name"].default for member in get_args(get_args(StrategyConfig)[0]))
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 

@@ -44,6 +44,7 @@ DECIDING_SOURCES = (
     "actors/cohorts.py",
     "actors/coordinator.py",
     "actors/rendering.py",
+    "actors/row_session.py",
     "actors/engines/*.py",
 )
 SOURCE_ROOT = Path(__file__).parent.parent

@@ -39,6 +39,15 @@ class SamplingParams:
 
 
 @dataclass(frozen=True, slots=True)
+class EntropyStop:
+    """Ends a segment before its first token whose next-token entropy (of the raw softmax, in nats) is at least
+    `threshold`, but not before it has `min_tokens`."""
+
+    threshold: float
+    min_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class Segment:
     """One candidate continuation. `tokens` is int32 [T]; when `finished` its last token is an end token."""
 
@@ -48,12 +57,13 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class SegmentRecord:
-    """What became of one segment of a response: the evidence a reader needs to check the algorithm."""
+    """What became of one segment of a response: the evidence a reader needs to check the algorithm. Without a threshold
+    (None) the best of all attempts is kept."""
 
     num_tokens: int
     reward: float
-    threshold: float
-    acceptance_probability: float
+    threshold: float | None
+    acceptance_probability: float | None
     num_attempts: int
     accepted_by: AcceptedBy
 
@@ -96,10 +106,16 @@ class Propose(Protocol):
     """Draws one candidate continuation of the response so far: at most `num_tokens`, fewer at an end token.
 
     `lane` names the cache to use and changes no draw; two requests of a row that overlap must name different lanes.
+    With a `stop` the segment may end earlier.
     """
 
     def __call__(
-        self, response_tokens: TokenArray, num_tokens: int, key: DrawKey, lane: int = 0
+        self,
+        response_tokens: TokenArray,
+        num_tokens: int,
+        key: DrawKey,
+        lane: int = 0,
+        stop: EntropyStop | None = None,
     ) -> Awaitable[Segment]: ...
 
 
@@ -155,6 +171,7 @@ class ProposeCohort:
 
     `prefix_tokens` concatenates the R prefixes (prompt + response so far), `prefix_lengths_R` cuts them.
     Everything is numpy, because numpy crosses Ray at half the cost of torch tensors.
+    `stop_entropy_R` and `stop_after_R` are the rows' entropy stops, inf for a row without; None when no row has one.
     """
 
     slots_R: npt.NDArray[np.int32]
@@ -166,6 +183,8 @@ class ProposeCohort:
     temperature_R: npt.NDArray[np.float32]
     top_p_R: npt.NDArray[np.float32]
     top_k_R: npt.NDArray[np.int32]
+    stop_entropy_R: npt.NDArray[np.float32] | None = None
+    stop_after_R: npt.NDArray[np.int32] | None = None
 
     @property
     def last_tokens_R(self) -> TokenArray:

@@ -52,4 +52,68 @@ class BestOfNConfig(StrategySection):
         return self.n
 
 
-StrategyConfig = Annotated[StarsConfig | VanillaConfig | BestOfNConfig, Field(discriminator="name")]
+class CardsConfig(StrategySection):
+    """CARDS, arXiv 2406.16306: STARS with segments that end before the first token the policy is unsure of."""
+
+    name: Literal["cards"] = "cards"
+    segment_size: int = Field(64, ge=1, description="most tokens in one segment")
+    min_segment_size: int = Field(4, ge=1, description="fewest tokens in one segment that does not end the response")
+    entropy_threshold: float = Field(
+        3.0, gt=0.0, description="a segment ends before a token of at least this entropy (raw softmax), in nats"
+    )
+    max_attempts: int = Field(21, ge=1, description="proposals of a segment before the best one is kept")
+    alpha: Fraction = Field(0.5, description="where the threshold line starts: 0 at the prompt's reward, 1 at r*")
+    beta: float = Field(0.7, ge=0.0, description="softness of the rule, in reward units; 0 accepts exactly at or above")
+    reward_threshold: float = Field(description="r*, the reward a whole response should reach, in reward units")
+    proposals_per_round: int = Field(2, ge=1, description="candidates drawn at once, in slots that no other row wants")
+
+
+class BlockwiseBestOfKConfig(StrategySection):
+    """Blockwise best-of-K: every segment is the best of K candidates."""
+
+    name: Literal["blockwise_best_of_k"] = "blockwise_best_of_k"
+    segment_size: int = Field(16, ge=1, description="tokens in one segment")
+    k: int = Field(4, ge=1, description="candidates of each segment")
+
+    @property
+    def num_lanes(self) -> int:
+        return self.k
+
+
+class AdaSearchConfig(StrategySection):
+    """AdaSearch, arXiv 2510.23334: blockwise best-of-K with most candidates early."""
+
+    name: Literal["adasearch"] = "adasearch"
+    segment_size: int = Field(16, ge=1, description="tokens in one segment")
+    budget: int = Field(32, ge=1, description="candidates over max_new_tokens; each segment has at least one")
+    decay: float = Field(0.4, ge=0.0, description="candidates fall as exp(-decay · segment); 0 spreads them evenly")
+    lanes: int = Field(4, ge=2, description="candidates drawn at once, each in a slot; changes no response")
+
+    @property
+    def num_lanes(self) -> int:
+        return self.lanes
+
+
+class SpeculativeRejectionConfig(StrategySection):
+    """Speculative rejection, arXiv 2410.20290: N responses begin, the worst are dropped after every segment."""
+
+    name: Literal["speculative_rejection"] = "speculative_rejection"
+    segment_size: int = Field(16, ge=1, description="tokens between two rejections")
+    n: int = Field(8, ge=1, description="responses that begin")
+    rejected_fraction: float = Field(0.5, ge=0.0, lt=1.0, description="share of the responses dropped after a segment")
+
+    @property
+    def num_lanes(self) -> int:
+        return self.n
+
+
+StrategyConfig = Annotated[
+    StarsConfig
+    | VanillaConfig
+    | BestOfNConfig
+    | CardsConfig
+    | BlockwiseBestOfKConfig
+    | AdaSearchConfig
+    | SpeculativeRejectionConfig,
+    Field(discriminator="name"),
+]

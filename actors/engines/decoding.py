@@ -19,11 +19,13 @@ from pipeline.records import ProposeCohort
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What a cohort drew: tokens int32 [R, T], right-padded; how many of each row count, which ended, and which met
-    logits that were not finite on the way."""
+    """What a cohort drew: tokens int32 [R, T], right-padded; how many of each row count, how many decode steps it took
+    (one more than tokens where an entropy stop saw the next one coming), which ended, and which met logits that were
+    not finite on the way."""
 
     tokens_RT: npt.NDArray[np.int32]
     lengths_R: npt.NDArray[np.int32]
+    num_steps_R: npt.NDArray[np.int32]
     finished_R: npt.NDArray[np.bool_]
     invalid_R: npt.NDArray[np.bool_]
     sampling_s: float
@@ -43,7 +45,7 @@ class ShrinkingDecoder:
         sampler = Sampler.of(cohort, self.slots.vocabulary_size, self.slots.device)
         R, T = len(active), int(cohort.num_tokens_R.max())
         tokens_RT = np.zeros((R, T), dtype=np.int32)
-        lengths_R, sampling_s = np.zeros(R, dtype=np.int32), 0.0
+        lengths_R, num_steps_R, sampling_s = np.zeros(R, dtype=np.int32), np.zeros(R, dtype=np.int32), 0.0
         finished_R, invalid_R = np.zeros(R, dtype=np.bool_), np.zeros(R, dtype=np.bool_)
         last_token_R = cohort.last_tokens_R.astype(np.int64)
         active_sampler = sampler.take(torch.from_numpy(active))
@@ -51,19 +53,22 @@ class ShrinkingDecoder:
             logits_WV = self._step(first, cohort.prefix_lengths_R[active] - 1 + t, last_token_R[active])
             sampling_started_s = time.perf_counter()
             drawn, is_finite = active_sampler.sample(logits_WV[: len(active)], torch.tensor([t]))
-            ended = torch.isin(drawn, self.end_token_ids).cpu().numpy()
+            stops = active_sampler.stops(logits_WV[: len(active)], torch.tensor([t]))
+            stopped = np.False_ if stops is None else stops.cpu().numpy()
+            ended = torch.isin(drawn, self.end_token_ids).cpu().numpy() & ~stopped
             last_token_R[active] = tokens_RT[active, t] = drawn.cpu().numpy()
             sampling_s += time.perf_counter() - sampling_started_s
-            lengths_R[active] = t + 1
+            num_steps_R[active] = t + 1
+            lengths_R[active] = t + 1 - stopped
             finished_R[active] = ended
             invalid_R[active] |= ~is_finite.cpu().numpy()
-            done = ended | (cohort.num_tokens_R[active] == t + 1)
+            done = ended | stopped | (cohort.num_tokens_R[active] == t + 1)
             if done.all():
                 break
             if done.any():
                 active = self._compact(first, active, done, longest)
                 active_sampler = sampler.take(torch.from_numpy(active))
-        return Decoded(tokens_RT, lengths_R, finished_R, invalid_R, sampling_s)
+        return Decoded(tokens_RT, lengths_R, num_steps_R, finished_R, invalid_R, sampling_s)
 
     def _step(self, first: int, starts: npt.NDArray[np.int32], last_tokens: npt.NDArray[np.int64]) -> torch.Tensor:
         """One decode step; logits [W, V]. Filler rows stand on the dump column, where they disturb nothing."""

@@ -16,6 +16,7 @@ from pipeline.records import CallStats, Proposals, ProposeCohort, ScoreCohort, S
 
 FAKE_END_TOKEN = 256  # one past the 256 byte tokens of the fake renderer
 END_PROBABILITY = 0.01
+MAX_ENTROPY = 4.0
 
 
 class FakeModel:
@@ -44,7 +45,8 @@ class FakeModel:
 
 
 class FakePolicy(FakeModel):
-    """Draws lower-case letters from the keyed generator, and an end token once in a hundred."""
+    """Draws lower-case letters from the keyed generator, and an end token once in a hundred. The entropy before a token
+    is drawn with it, uniformly from 0 to MAX_ENTROPY nats."""
 
     def propose(self, cohort: ProposeCohort) -> Proposals:
         started_s = time.time()
@@ -55,11 +57,23 @@ class FakePolicy(FakeModel):
         ends_RT = chances_RT < END_PROBABILITY * 2**32
         tokens_RT[ends_RT] = FAKE_END_TOKEN
         first_end_R = np.where(ends_RT.any(axis=1), ends_RT.argmax(axis=1) + 1, ends_RT.shape[1] + 1)
-        lengths_R = np.minimum(first_end_R, cohort.num_tokens_R).astype(np.int32)
+        limits_R = np.minimum(cohort.num_tokens_R, _stops(cohort, words_RT >> 16))
+        lengths_R = np.minimum(first_end_R, limits_R).astype(np.int32)
+        looks_ahead_R = (limits_R < first_end_R) & (limits_R < cohort.num_tokens_R)
         for slot, prefix, tokens, length in zip(cohort.slots_R, prefixes, tokens_RT, lengths_R, strict=True):
             self.table.set(int(slot), np.concatenate([prefix, tokens[: length - 1]]))
-        stats = self.stats(pushed_R + lengths_R, started_s)
-        return Proposals(tokens_RT, lengths_R, first_end_R <= cohort.num_tokens_R, stats)
+        stats = self.stats(pushed_R + lengths_R + looks_ahead_R, started_s)
+        return Proposals(tokens_RT, lengths_R, first_end_R <= limits_R, stats)
+
+
+def _stops(cohort: ProposeCohort, words_RT: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The token before which each row's entropy stop ends its segment; one past the last for none."""
+    num_rows, num_tokens = words_RT.shape
+    if cohort.stop_entropy_R is None or cohort.stop_after_R is None:
+        return np.full(num_rows, num_tokens)
+    is_late_RT = np.arange(num_tokens) >= cohort.stop_after_R[:, None]
+    stops_RT = (MAX_ENTROPY * words_RT / 2**16 >= cohort.stop_entropy_R[:, None]) & is_late_RT
+    return np.where(stops_RT.any(axis=1), stops_RT.argmax(axis=1), num_tokens)
 
 
 class FakeReward(FakeModel):

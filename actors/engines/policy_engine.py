@@ -54,5 +54,5 @@ class PolicyEngine:
         drawn = self.decoder.decode(cohort)
         for slot, prefix, tokens, length in zip(slots_R, prefixes, drawn.tokens_RT, drawn.lengths_R, strict=True):
             self.slots.table.set(int(slot), np.concatenate([prefix, tokens[: length - 1]]))
-        stats = CallStats(pushed_R + drawn.lengths_R, started_s, time.time(), prefill_s, drawn.sampling_s)
+        stats = CallStats(pushed_R + drawn.num_steps_R, started_s, time.time(), prefill_s, drawn.sampling_s)
         return Proposals(drawn.tokens_RT, drawn.lengths_R, drawn.finished_R, stats, drawn.invalid_R)

@@ -9,8 +9,10 @@ Axes: R rows, V vocabulary, B blocks, N ids of a block, T tokens of a segment.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from pipeline.draws import block_noise_bits, token_noise_bits, token_subkeys
@@ -24,7 +26,8 @@ class Sampler:
     """The sampling parameters and draw keys of one cohort, on the model's device.
 
     `temperature_R` is 1 for greedy rows. `num_sorted` is how many of the highest scores the cuts need in order: the
-    widest top-k, the whole vocabulary for a top-p without top-k, 0 when nothing is cut.
+    widest top-k, the whole vocabulary for a top-p without top-k, 0 when nothing is cut. The entropy stops are None when
+    no row has one.
     """
 
     temperature_R: torch.Tensor
@@ -36,6 +39,8 @@ class Sampler:
     num_sorted: int
     cuts_mass: bool
     has_greedy: bool
+    stop_entropy_R: torch.Tensor | None = None
+    stop_after_R: torch.Tensor | None = None
 
     @classmethod
     def of(cls, cohort: ProposeCohort, vocabulary_size: int, device: torch.device) -> "Sampler":
@@ -57,6 +62,8 @@ class Sampler:
             num_sorted=int(top_k_R.max()) if is_cut else 0,
             cuts_mass=cuts_mass,
             has_greedy=bool(greedy_R.any()),
+            stop_entropy_R=_optional(cohort.stop_entropy_R, device),
+            stop_after_R=_optional(cohort.stop_after_R, device),
         )
 
     def take(self, order: torch.Tensor) -> "Sampler":
@@ -71,6 +78,8 @@ class Sampler:
             self.num_sorted,
             self.cuts_mass,
             self.has_greedy,
+            None if self.stop_entropy_R is None else self.stop_entropy_R[order],
+            None if self.stop_after_R is None else self.stop_after_R[order],
         )
 
     def widened(self, width: int) -> "Sampler":
@@ -92,6 +101,13 @@ class Sampler:
         if self.has_greedy:
             drawn_R = torch.where(self.greedy_R, scores_RV.argmax(dim=-1), drawn_R)
         return drawn_R, highest_R.isfinite()
+
+    def stops(self, logits_RV: torch.Tensor, token_index_1: torch.Tensor) -> torch.Tensor | None:
+        """Whether each row's segment ends before this token, bool [R]; None when no row has an entropy stop."""
+        if self.stop_entropy_R is None:
+            return None
+        entropy_R = torch.special.entr(logits_RV.float().softmax(dim=-1)).sum(dim=-1)
+        return (entropy_R >= self.stop_entropy_R) & (token_index_1 >= self.stop_after_R)
 
     def _cut(self, scores_RV: torch.Tensor) -> torch.Tensor:
         """Apply each row's top-k, then its top-p, in the order of Hugging Face's generate."""
@@ -122,6 +138,10 @@ def _draw(scores_RV: torch.Tensor, highest_R: torch.Tensor, key_0: torch.Tensor,
     ids_RN = block_R1 * BLOCK + torch.arange(BLOCK, device=scores_RV.device)[None, :]
     best_R1 = (scores_RN + gumbel(token_noise_bits(ids_RN, key_0, key_1))).argmax(dim=-1, keepdim=True)
     return ids_RN.gather(1, best_R1)[:, 0].clamp_(max=num_blocks * BLOCK - padding - 1)  # NaN could reach the padding
+
+
+def _optional(array_R: npt.NDArray[Any] | None, device: torch.device) -> torch.Tensor | None:
+    return None if array_R is None else torch.from_numpy(array_R).to(device)
 
 
 def gumbel(bits: torch.Tensor) -> torch.Tensor:

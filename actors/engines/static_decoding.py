@@ -20,6 +20,7 @@ from actors.engines.slot_model import SlotModel
 from pipeline.records import ProposeCohort
 
 INVALID = -2  # stands for a token drawn from logits that were not finite
+STOPPED = -3  # stands for the token before which an entropy stop ended the segment
 WARM_UP_STEPS = 2  # before a capture, so that libraries have set themselves up
 
 
@@ -34,6 +35,7 @@ class StepShape:
     num_sorted: int
     cuts_mass: bool
     has_greedy: bool
+    has_stops: bool
 
 
 @dataclass(slots=True)
@@ -73,7 +75,7 @@ class StaticDecoder:
         width = self.slots.shapes.width(len(order))
         longest = int((cohort.prefix_lengths_R + cohort.num_tokens_R).max())
         sampler = Sampler.of(cohort, self.slots.vocabulary_size, self.slots.device).take(torch.from_numpy(order))
-        knobs = (sampler.num_sorted, sampler.cuts_mass, sampler.has_greedy)
+        knobs = (sampler.num_sorted, sampler.cuts_mass, sampler.has_greedy, sampler.stop_entropy_R is not None)
         shape = StepShape(first, width, T, self.slots.shapes.step_length(longest), *knobs)
         if shape not in self.steps:
             self.steps[shape] = self._prepare(shape, sampler)
@@ -90,13 +92,16 @@ class StaticDecoder:
         return self._cut_at_ends(tokens_RT, cohort)
 
     def _cut_at_ends(self, tokens_RT: np.ndarray, cohort: ProposeCohort) -> Decoded:
-        """Keep each row up to its end token or its own limit."""
-        ends_RT = np.isin(tokens_RT, self.end_token_ids)
-        until_end_R = np.where(ends_RT.any(axis=1), ends_RT.argmax(axis=1) + 1, tokens_RT.shape[1] + 1)
-        lengths_R = np.minimum(until_end_R, cohort.num_tokens_R).astype(np.int32)
+        """Keep each row up to its end token, its entropy stop or its own limit."""
+        num_tokens_R = np.minimum(cohort.num_tokens_R, _first(tokens_RT == STOPPED))
+        until_end_R = _first(np.isin(tokens_RT, self.end_token_ids)) + 1
+        lengths_R = np.minimum(until_end_R, num_tokens_R).astype(np.int32)
+        looks_ahead_R = (lengths_R < until_end_R) & (num_tokens_R < cohort.num_tokens_R)
         is_read_RT = np.arange(tokens_RT.shape[1]) < lengths_R[:, None]
         invalid_R = ((tokens_RT == INVALID) & is_read_RT).any(axis=1)
-        return Decoded(np.maximum(tokens_RT, 0), lengths_R, until_end_R <= cohort.num_tokens_R, invalid_R, 0.0)
+        num_steps_R = lengths_R + looks_ahead_R
+        finished_R = until_end_R <= num_tokens_R
+        return Decoded(np.maximum(tokens_RT, 0), lengths_R, num_steps_R, finished_R, invalid_R, 0.0)
 
     def _prepare(self, shape: StepShape, sampler: Sampler) -> tuple[StepState, Callable[[], None]]:
         """The state of a shape and its step, captured where the device can."""
@@ -114,7 +119,10 @@ class StaticDecoder:
                 slice(shape.first, shape.first + W), state.starts_W, state.tokens_W, shape.read_length
             )
             drawn_W, is_finite_W = state.sampler.sample(logits_WV, state.index_1)
-            state.drawn_WT.index_copy_(1, state.index_1, torch.where(is_finite_W, drawn_W, INVALID)[:, None])
+            told_W = torch.where(is_finite_W, drawn_W, INVALID)
+            stops_W = state.sampler.stops(logits_WV, state.index_1)
+            told_W = told_W if stops_W is None else told_W.masked_fill(stops_W, STOPPED)
+            state.drawn_WT.index_copy_(1, state.index_1, told_W[:, None])
             state.tokens_W.copy_(drawn_W)
             state.starts_W.add_(1)
             state.index_1.add_(1)
@@ -141,3 +149,8 @@ class StaticDecoder:
         if not hasattr(self, "_pool"):
             self._pool = torch.cuda.graph_pool_handle()
         return self._pool
+
+
+def _first(is_set_RT: np.ndarray) -> np.ndarray:
+    """The first place of each row that is set, int64 [R]; one past the last for none."""
+    return np.where(is_set_RT.any(axis=1), is_set_RT.argmax(axis=1), is_set_RT.shape[1])

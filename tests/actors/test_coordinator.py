@@ -64,7 +64,18 @@ def outcome(result):
     return result.response, result.reward, result.segments, result.rewards
 
 
-@pytest.mark.parametrize("strategy", [{}, {"name": "vanilla"}, {"name": "best_of_n", "n": 5}])
+STRATEGIES = [
+    {},
+    {"name": "vanilla"},
+    {"name": "best_of_n", "n": 5},
+    {"name": "cards", "reward_threshold": 0.35, "beta": 0.1, "segment_size": 12, "max_attempts": 6},
+    {"name": "blockwise_best_of_k", "k": 3},
+    {"name": "adasearch", "budget": 7, "lanes": 2},
+    {"name": "speculative_rejection", "n": 5},
+]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
 def test_results_do_not_depend_on_slots_cohorts_or_order(strategy):
     base = {"name": "stars", "reward_threshold": 0.35, "beta": 0.1, "alpha": 1.0}
     strategy = strategy or base

@@ -9,7 +9,7 @@ from transformers import AutoTokenizer
 
 import pipeline.embedded
 from actors.chat_rendering import ChatRenderer
-from actors.coordinator import reward_prefix
+from actors.row_session import reward_prefix
 from actors.rendering import ByteRenderer
 from pipeline.config import RewardConfig
 from pipeline.config_loading import load_config

@@ -46,7 +46,7 @@ def test_another_strategy_starts_its_section_anew(config_file):
         ("generation.max_new_tokens=0", r"generation\.max_new_tokens: .*greater than or equal to 1"),
         ("generation.top_p=nope", r"generation\.top_p: .*number.*'nope'"),
         ("generation.temperature=.nan", r"generation\.temperature: .*finite"),
-        ("strategy=starz", r"strategy\.name: must be one of stars, vanilla, best_of_n .*did you mean 'stars'"),
+        ("strategy=starz", r"strategy\.name: must be one of stars, vanilla, best_of_n, .*did you mean 'stars'"),
         ("input=", "input: "),
         ("seed", "must look like key=value"),
         ("seed.x=1", "seed"),

@@ -1,0 +1,113 @@
+"""One row's view of the coordinator: its two awaitables and its lanes, bound to its prompt, its slots and its ledger.
+
+Invariant: a lane's slot is the row's own, or one borrowed that no other row wants; `give_back` ends every `take`.
+"""
+
+import asyncio
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from actors.cohorts import Ledger, ProposeRequest, ScoreRequest
+from actors.rendering import RenderedPrompt, Renderer
+from pipeline.config import RewardConfig
+from pipeline.errors import RowError
+from pipeline.records import DrawKey, EntropyStop, SamplingParams, Segment, TokenArray
+
+if TYPE_CHECKING:
+    from actors.coordinator import SegmentCoordinator
+
+
+class RowSession:
+    """The two awaitables of one row, bound to its prompt, its slots and its ledger."""
+
+    def __init__(
+        self,
+        coordinator: "SegmentCoordinator",
+        prompt: RenderedPrompt,
+        sampling: SamplingParams,
+        key: int,
+        slots: list[int],
+        ledger: Ledger,
+    ) -> None:
+        self.coordinator = coordinator
+        self.prompt = prompt
+        self.sampling = sampling
+        self.row_key = key
+        self.slots = slots
+        self.taken: set[int] = set()
+        self.borrowed: dict[int, int] = {}
+        self.ledger = ledger
+
+    def take(self) -> int | None:
+        """A lane whose slot is idle; see `pipeline.strategies.task.Lanes`."""
+        lane = next((lane for lane in range(len(self.slots)) if lane not in self.taken), None)
+        if lane is None and (borrowed := self.coordinator.slots.borrow()) is not None:
+            lane = len(self.slots)
+            while lane in self.borrowed:
+                lane += 1
+            self.borrowed[lane] = borrowed
+        if lane is not None:
+            self.taken.add(lane)
+        return lane
+
+    def keep(self, lane: int) -> None:
+        """Make a borrowed lane's slot the row's own; its old one is given back in its place."""
+        if lane in self.borrowed:
+            self.slots[0], self.borrowed[lane] = self.borrowed[lane], self.slots[0]
+
+    def give_back(self, lane: int) -> None:
+        """The end of `take`."""
+        self.taken.remove(lane)
+        if lane in self.borrowed:
+            self.coordinator.slots.give_back(self.borrowed.pop(lane))
+
+    def slot(self, lane: int) -> int:
+        return self.borrowed[lane] if lane in self.borrowed else self.slots[lane]
+
+    async def propose(
+        self,
+        response_tokens: TokenArray,
+        num_tokens: int,
+        key: DrawKey,
+        lane: int = 0,
+        stop: EntropyStop | None = None,
+    ) -> Segment:
+        """One candidate continuation of the response; see `pipeline.records.Propose`."""
+        prefix = np.concatenate([self.prompt.policy_tokens, response_tokens])
+        answer: asyncio.Future[Segment] = asyncio.get_running_loop().create_future()
+        request = ProposeRequest(
+            self.slot(lane), prefix, num_tokens, self.row_key, key, self.sampling, self.ledger, answer, stop
+        )
+        self.coordinator.scheduler.submit(self.coordinator.propose_queue, request)
+        return await answer
+
+    async def score(self, response_tokens: TokenArray, finished: bool, lane: int = 0) -> float:
+        """Reward of prompt + response so far; raises RowError when it is not a finite number."""
+        prefix = reward_prefix(
+            self.prompt.reward_tokens,
+            response_tokens,
+            finished,
+            self.coordinator.config.reward,
+            self.coordinator.renderer,
+        )
+        answer: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        self.coordinator.scheduler.submit(
+            self.coordinator.score_queue, ScoreRequest(self.slot(lane), prefix, self.ledger, answer)
+        )
+        reward = await answer
+        if not math.isfinite(reward):
+            raise RowError("non_finite_reward", f"the reward model gave {reward}")
+        return reward
+
+
+def reward_prefix(
+    prompt_tokens: TokenArray, response_tokens: TokenArray, finished: bool, config: RewardConfig, renderer: Renderer
+) -> TokenArray:
+    """What the reward model reads: its own prompt, the response without the policy's end token, and the end of the
+    assistant's turn where `close_turn` asks for it."""
+    text_tokens = response_tokens[:-1] if finished else response_tokens
+    closes = config.close_turn == "always" or (config.close_turn == "finished" and finished)
+    parts = [prompt_tokens, text_tokens, renderer.closing_tokens] if closes else [prompt_tokens, text_tokens]
+    return np.concatenate(parts)

@@ -1,0 +1,29 @@
+"""AdaSearch: blockwise best-of-K with most candidates early, where they decide most (arXiv 2510.23334).
+
+Segment i is the best of α(i) candidates; α decays as exp(−decay · i), and over a response of n tokens it sums to the
+budget.
+"""
+
+import math
+
+from pipeline.records import Propose, Response, Score
+from pipeline.strategies.blockwise_best_of_k import best_of_blocks
+from pipeline.strategies.task import Task
+
+
+async def adasearch(task: Task, propose: Propose, score: Score) -> Response:
+    """One response, segment by segment, by a decaying schedule."""
+    num_segments = math.ceil(task.sampling.max_new_tokens / task.knobs.segment_size)
+    return await best_of_blocks(task, propose, score, schedule(num_segments, task.knobs.budget, task.knobs.decay))
+
+
+def schedule(num_segments: int, budget: int, decay: float) -> list[int]:
+    """Candidates of each segment: one, and of the rest of the budget a share that decays; what rounding leaves goes to
+    the segments of the largest remainders, the earliest first."""
+    weights = [math.exp(-decay * i) for i in range(num_segments)]
+    shares = [max(0, budget - num_segments) * weight / sum(weights) for weight in weights]
+    counts = [1 + math.floor(share) for share in shares]
+    by_remainder = sorted(range(num_segments), key=lambda i: math.floor(shares[i]) - shares[i])
+    for i in by_remainder[: max(0, budget - sum(counts))]:
+        counts[i] += 1
+    return counts
