@@ -12,7 +12,7 @@ The truth lives here: models hold caches only, and a restarted model costs a pre
 Create it inside the event loop that will run it.
 """
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from actors.cohorts import (
@@ -30,6 +30,7 @@ from actors.patience import Keeper, PatientModel
 from actors.rendering import RenderedPrompt, Renderer, make_renderer
 from actors.row_session import RowSession
 from actors.slots import SlotPool
+from actors.stopping import text_before_stop
 from pipeline.config import AlignConfig
 from pipeline.draws import row_key
 from pipeline.errors import RowError
@@ -40,6 +41,7 @@ from pipeline.records import (
     Response,
     RowResult,
     SamplingParams,
+    TokenArray,
 )
 from pipeline.strategies import STRATEGIES, Task
 from pipeline.strategies.task import report_nothing
@@ -124,11 +126,11 @@ class SegmentCoordinator:
             await ledger.settled()
         finally:
             self.slots.release(slots)
-        return self._result(response, prompt, knobs, seed, ledger)
+        return self._result(response, prompt, knobs, sampling, seed, ledger)
 
     def _sampling_of(self, row: PromptRow) -> SamplingParams:
         knobs = self.config.generation.model_dump() | row.sampling_overrides
-        return SamplingParams(knobs["max_new_tokens"], knobs["temperature"], knobs["top_p"], knobs["top_k"])
+        return SamplingParams(**{field.name: knobs[field.name] for field in fields(SamplingParams)})
 
     def _check_length(self, prompt: RenderedPrompt, sampling: SamplingParams) -> None:
         limit = self.config.engine.max_model_len
@@ -145,14 +147,23 @@ class SegmentCoordinator:
             )
 
     def _result(
-        self, response: Response, prompt: RenderedPrompt, knobs: StrategyConfig, seed: int, ledger: Ledger
+        self,
+        response: Response,
+        prompt: RenderedPrompt,
+        knobs: StrategyConfig,
+        sampling: SamplingParams,
+        seed: int,
+        ledger: Ledger,
     ) -> RowResult:
+        def text(tokens: TokenArray) -> str:
+            return text_before_stop(self.renderer.text(tokens), sampling.stop)
+
         candidates = response.candidates
         return RowResult(
             strategy=knobs.name,
             seed=seed,
             finish_reason="stop" if response.finished else "length",
-            response=self.renderer.text(response.tokens),
+            response=text(response.tokens),
             reward=response.reward,
             num_prompt_tokens=len(prompt.policy_tokens),
             num_response_tokens=len(response.tokens),
@@ -161,7 +172,7 @@ class SegmentCoordinator:
             num_policy_calls=ledger.policy_calls,
             num_reward_calls=ledger.reward_calls,
             segments=response.segments,
-            responses=tuple(self.renderer.text(tokens) for tokens, _ in candidates) if candidates else None,
+            responses=tuple(text(tokens) for tokens, _ in candidates) if candidates else None,
             rewards=tuple(reward for _, reward in candidates) if candidates else None,
         )
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from actors.cohorts import Ledger, ProposeRequest, ScoreRequest
 from actors.rendering import RenderedPrompt, Renderer
+from actors.stopping import end_at_stop, tokens_of_answer
 from pipeline.config import RewardConfig
 from pipeline.errors import RowError
 from pipeline.records import DrawKey, EntropyStop, SamplingParams, Segment, TokenArray
@@ -81,7 +82,8 @@ class RowSession:
             self.slot(lane), prefix, num_tokens, self.row_key, key, self.sampling, self.ledger, answer, stop
         )
         self.coordinator.scheduler.submit(self.coordinator.propose_queue, request)
-        return await answer
+        segment = await answer
+        return end_at_stop(segment, response_tokens, self.sampling.stop, self.coordinator.renderer.text)
 
     async def score(self, response_tokens: TokenArray, finished: bool, lane: int = 0) -> float:
         """Reward of prompt + response so far; raises RowError when it is not a finite number."""
@@ -91,6 +93,7 @@ class RowSession:
             finished,
             self.coordinator.config.reward,
             self.coordinator.renderer,
+            self.sampling.stop,
         )
         answer: asyncio.Future[float] = asyncio.get_running_loop().create_future()
         self.coordinator.scheduler.submit(
@@ -103,11 +106,16 @@ class RowSession:
 
 
 def reward_prefix(
-    prompt_tokens: TokenArray, response_tokens: TokenArray, finished: bool, config: RewardConfig, renderer: Renderer
+    prompt_tokens: TokenArray,
+    response_tokens: TokenArray,
+    finished: bool,
+    config: RewardConfig,
+    renderer: Renderer,
+    stop: tuple[str, ...] = (),
 ) -> TokenArray:
-    """What the reward model reads: its own prompt, the response without the policy's end token, and the end of the
-    assistant's turn where `close_turn` asks for it."""
-    text_tokens = response_tokens[:-1] if finished else response_tokens
+    """What the reward model reads: its own prompt, the response without what ended it, and the end of the assistant's
+    turn where `close_turn` asks for it."""
+    answer_tokens = tokens_of_answer(response_tokens, stop, renderer.text) if finished else response_tokens
     closes = config.close_turn == "always" or (config.close_turn == "finished" and finished)
-    parts = [prompt_tokens, text_tokens, renderer.closing_tokens] if closes else [prompt_tokens, text_tokens]
+    parts = [prompt_tokens, answer_tokens, renderer.closing_tokens] if closes else [prompt_tokens, answer_tokens]
     return np.concatenate(parts)

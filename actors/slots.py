@@ -21,12 +21,16 @@ class SlotPool:
         self._accounted_until_s = time.monotonic()
 
     async def acquire(self, count: int) -> list[int]:
-        """Wait for `count` slots at once."""
+        """Wait for `count` slots at once. Who is cancelled while waiting holds none and stands in nobody's way."""
         answer: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
         self._account()
         self.waiters.append((count, answer))
         self._serve()
-        return await answer
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            self.release(answer.result() if answer.done() and not answer.cancelled() else [])
+            raise
 
     def borrow(self) -> int | None:
         """A slot that nobody waits for, if the rows that hold slots have not borrowed an even share yet."""

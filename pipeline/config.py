@@ -5,7 +5,7 @@ Every field's description gives its unit and the reason for its default; `jobs.a
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
 
@@ -20,6 +20,9 @@ class GenerationConfig(Section):
     temperature: float = Field(1.0, ge=0.0, description="softmax temperature; 0 is greedy")
     top_p: float = Field(1.0, gt=0.0, le=1.0, description="keep the most likely tokens up to this mass; 1 keeps all")
     top_k: int = Field(0, ge=0, description="keep this many most likely tokens; 0 keeps all")
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        (), description="texts that end a response; they and what follows are not part of it"
+    )
 
 
 class ModelConfig(Section):

@@ -45,6 +45,7 @@ DECIDING_SOURCES = (
     "actors/coordinator.py",
     "actors/rendering.py",
     "actors/row_session.py",
+    "actors/stopping.py",
     "actors/engines/*.py",
 )
 SOURCE_ROOT = Path(__file__).parent.parent

@@ -30,12 +30,14 @@ class DrawKey:
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """How tokens are drawn: temperature 0 is greedy, `top_k` 0 and `top_p` 1 leave the distribution whole."""
+    """How tokens are drawn: temperature 0 is greedy, `top_k` 0 and `top_p` 1 leave the distribution whole.
+    A response ends where its text holds one of `stop`."""
 
     max_new_tokens: int
     temperature: float
     top_p: float
     top_k: int
+    stop: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from transformers import AutoTokenizer
 
 import pipeline.embedded
 from actors.chat_rendering import ChatRenderer
-from actors.row_session import reward_prefix
 from actors.rendering import ByteRenderer
+from actors.row_session import reward_prefix
 from pipeline.config import RewardConfig
 from pipeline.config_loading import load_config
 from pipeline.errors import ConfigError, RowError

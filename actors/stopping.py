@@ -1,0 +1,44 @@
+"""Stop sequences: texts that end a response and do not belong to it.
+
+A stop sequence may span segments and need not meet the borders of tokens, so it is looked for
+in the text of the whole response. The token that completes it is the response's last, as an end token would be.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from pipeline.records import Segment, TokenArray
+
+Text = Callable[[TokenArray], str]
+
+
+def text_before_stop(text: str, stop: tuple[str, ...]) -> str:
+    """What comes before the first stop sequence."""
+    places = [place for sequence in stop if (place := text.find(sequence)) >= 0]
+    return text[: min(places)] if places else text
+
+
+def end_at_stop(segment: Segment, response_tokens: TokenArray, stop: tuple[str, ...], text: Text) -> Segment:
+    """The segment up to the token that completes a stop sequence, finished there; as it is where none is complete."""
+
+    def is_stopped(num_tokens: int) -> bool:
+        so_far = text(np.concatenate([response_tokens, segment.tokens[:num_tokens]]))
+        return any(sequence in so_far for sequence in stop)
+
+    if not stop or not is_stopped(len(segment.tokens)):
+        return segment
+    num_tokens = next(count for count in range(1, len(segment.tokens) + 1) if is_stopped(count))
+    return Segment(segment.tokens[:num_tokens], finished=True)
+
+
+def tokens_of_answer(response_tokens: TokenArray, stop: tuple[str, ...], text: Text) -> TokenArray:
+    """A finished response without what ended it: its end token, or the tokens that hold part of a stop sequence."""
+    answer = response_tokens[:-1]
+    if not stop:
+        return answer
+    whole = text(response_tokens)
+    end = len(text_before_stop(whole, stop))
+    while end < len(whole) and len(text(answer)) > end:
+        answer = answer[:-1]
+    return answer
