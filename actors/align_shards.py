@@ -5,6 +5,8 @@ Invariant: a call returns exactly the rows it was given, each with its result.
 
 import asyncio
 import os
+import threading
+import time
 import uuid
 from typing import Any
 
@@ -47,15 +49,17 @@ class AlignShards:
         models: Models,
         monitor: Any,
     ) -> None:
+        self.coordinator: SegmentCoordinator | None = None
+        self.process = Process(ray.get_runtime_context().get_actor_id(), os.getpid())
+        self.monitor = monitor
+        ray.get(monitor.hear.remote(self.process))
+        threading.Thread(target=self._show_life_until_called, daemon=True).start()
         self.config = config
         self.columns = columns
         self.rows_per_shard = rows_per_shard
         self.duplicates: RowIndices = ray.get(duplicates[0])
         self.models = models
-        self.monitor = monitor
         self.coordinator_id = uuid.uuid4().hex
-        self.process = Process(ray.get_runtime_context().get_actor_id(), os.getpid())
-        self.coordinator: SegmentCoordinator | None = None
         self.pushing: asyncio.Task[None] | None = None
 
     async def __call__(self, block: pa.Table) -> pa.Table:
@@ -70,6 +74,12 @@ class AlignShards:
         results = await asyncio.gather(*(self.coordinator.align(row) for row in rows))
         await self._push()
         return shard_block(number, build_table(table, results, self.config.strategy.name))
+
+    def _show_life_until_called(self) -> None:
+        """The event loop's pushes show it from then on; one that is never called is idle, not silent."""
+        while self.coordinator is None:
+            time.sleep(PUSH_INTERVAL_S)
+            self.monitor.hear.remote(self.process)
 
     def _keepers(self) -> dict[str, Keeper]:
         handles = {"policy": self.models.policy, "reward": self.models.reward}

@@ -6,6 +6,8 @@ of a coordinator is private too: Ray Data holds it, in this process, and gives i
 """
 
 import asyncio
+import math
+import time
 from typing import Any
 
 import ray
@@ -13,6 +15,7 @@ from ray import ActorID
 from ray._private import state
 from ray._private.worker import global_worker
 
+from actors.monitor import Process
 from actors.patience import MAX_REPLACEMENTS
 from actors.placement import Models
 from pipeline.errors import ModelError
@@ -83,27 +86,42 @@ class CoordinatorWatch:
     def __init__(self, monitor: Any, timeout_s: float) -> None:
         self.monitor = monitor
         self.timeout_s = timeout_s
+        self.heard: dict[Process, tuple[int, float]] = {}  # how often and when last, by this process's clock
         self.num_replacements = 0
         self.num_rows_done = 0
 
     def news(self, num_rows_done: int) -> list[str]:
         """One line for every coordinator that was ended since the last call."""
-        lines = []
-        for process in ray.get(self.monitor.take_silent.remote(self.timeout_s)):
-            record = state.actors(process.actor_id)
-            if record.get("State") != "ALIVE" or record["Pid"] != process.pid:
-                continue  # it died, and Ray has noticed
-            if num_rows_done > self.num_rows_done:
-                self.num_rows_done, self.num_replacements = num_rows_done, 0
-            self.num_replacements += 1
-            is_last = self.num_replacements > MAX_REPLACEMENTS
-            ray.kill(global_worker.core_worker.get_actor_handle(ActorID.from_hex(process.actor_id)), no_restart=is_last)
-            end = f"the run ends after {MAX_REPLACEMENTS} replacements" if is_last else "it is killed and started again"
-            lines.append(
-                f"the coordinator {process.actor_id[:8]} (pid {process.pid} on {record['Address']['IPAddress']}) "
-                f"gave no sign of life for {self.timeout_s:g} s (coordinator.call_timeout_s); {end}"
-            )
-        return lines
+        if num_rows_done > self.num_rows_done:
+            self.num_rows_done, self.num_replacements = num_rows_done, 0
+        return [self._end(process) for process in self._newly_silent() if _is_alive(process)]
+
+    def _newly_silent(self) -> list[Process]:
+        """Processes that have been silent for the timeout, each once."""
+        signs, now_s = ray.get(self.monitor.signs_of_life.remote()), time.monotonic()
+        for process in signs.keys() | self.heard.keys():
+            count = signs.get(process, 0)  # another one than before is a sign of life, since the monitor may die too
+            if process not in self.heard or self.heard[process][0] != count:
+                self.heard[process] = (count, now_s)
+        silent = [process for process, (_, heard_s) in self.heard.items() if now_s > heard_s + self.timeout_s]
+        self.heard |= {process: (self.heard[process][0], math.inf) for process in silent}
+        return silent
+
+    def _end(self, process: Process) -> str:
+        self.num_replacements += 1
+        is_last = self.num_replacements > MAX_REPLACEMENTS
+        handle = global_worker.core_worker.get_actor_handle(ActorID.from_hex(process.actor_id))
+        ray.kill(handle, no_restart=is_last)
+        end = f"the run ends after {MAX_REPLACEMENTS} replacements" if is_last else "it is killed and started again"
+        return (
+            f"the coordinator {process.actor_id[:8]} (process {process.pid}) gave no sign of life for "
+            f"{self.timeout_s:g} s (coordinator.call_timeout_s); {end}"
+        )
+
+
+def _is_alive(process: Process) -> bool:
+    record = state.actors(process.actor_id)
+    return record.get("State") == "ALIVE" and record["Pid"] == process.pid
 
 
 def _record(handle: Any) -> dict[str, Any]:

@@ -4,7 +4,7 @@ Invariant: a push replaces what its coordinator pushed before, so pushing twice 
 keeps its last figures; its successor has another id. A push is also a sign of life.
 """
 
-import time
+from collections import Counter
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -24,20 +24,19 @@ class Monitor:
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.usage_by_coordinator: dict[str, CoordinatorUsage] = {}
-        self.heard_at_s: dict[Process, float] = {}
+        self.num_signs_of_life: Counter[Process] = Counter()
 
     def push(self, coordinator_id: str, process: Process, usage: CoordinatorUsage) -> None:
         """`usage` is everything the coordinator did since it started."""
         self.usage_by_coordinator[coordinator_id] = usage
-        self.heard_at_s[process] = time.monotonic()
+        self.hear(process)
 
-    def take_silent(self, timeout_s: float) -> list[Process]:
-        """Processes not heard of for so long, each once; those that died are among them."""
-        now_s = time.monotonic()
-        silent = [process for process, heard_s in self.heard_at_s.items() if now_s - heard_s > timeout_s]
-        for process in silent:
-            del self.heard_at_s[process]
-        return silent
+    def hear(self, process: Process) -> None:
+        self.num_signs_of_life[process] += 1
+
+    def signs_of_life(self) -> dict[Process, int]:
+        """How often each process was heard of, the dead ones included; counted anew after a restart of this actor."""
+        return dict(self.num_signs_of_life)
 
     def total(self) -> CoordinatorUsage:
         return reduce(add, self.usage_by_coordinator.values(), CoordinatorUsage())

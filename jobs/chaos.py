@@ -1,5 +1,7 @@
 """Strike the main job with faults on a local cluster of three nodes and compare what comes out with an undisturbed run.
 
+A third of the faults strike a `--retry-errors` of rows that were made error rows.
+
 Exit codes: 0 not one row lost, duplicated or different; 1 otherwise.
 """
 
@@ -15,6 +17,7 @@ SIZES = [
     "dataset.rows_per_shard=4",
     "dataset.read_rows=16",
     "dataset.rows_per_file=40",
+    "coordinator.call_timeout_s=10",
 ]
 
 

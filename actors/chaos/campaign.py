@@ -1,6 +1,8 @@
 """The campaign: runs of the main job, struck at random times until they finish, compared with one left in peace.
 
 Kinds, times and targets are drawn from the seed; what a process is doing at that time is not, which is the point.
+A third of the faults strike a `--retry-errors`: rows of a finished output are made error rows, and must come out again
+as they were.
 """
 
 import random
@@ -14,12 +16,15 @@ from rich.console import Console
 from actors.chaos.driver import Driver
 from actors.chaos.faults import FAULTS, Target
 from actors.chaos.local_cluster import LocalCluster
-from actors.chaos.outcome import Outcome, compare
+from actors.chaos.outcome import Outcome, compare, read_rows
+from actors.chaos.spoiling import spoil
 from pipeline.errors import StarsError
 
 POLL_INTERVAL_S = 0.05
 MAX_STARTS_IN_PEACE = 3  # a run that fails so often without a new fault has not survived the last one
 RUN_TIMEOUT_S = 900.0
+RETRY_FRACTION = 1 / 3  # of the faults
+SPOILED_FRACTION = 2 / 3  # of the rows, before a retry
 
 
 class CampaignError(StarsError):
@@ -28,18 +33,26 @@ class CampaignError(StarsError):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Strikes once its kind's target is there, `delay_s` after the fault before it or after the run's start."""
+    """Strikes once its kind's target is there, `delay_s` after the fault before it or after the run's start.
+
+    `in_retry`: it waits for a `--retry-errors`; the others never strike one. `number` chooses among several targets.
+    """
 
     kind: str
     delay_s: float
     number: int
+    in_retry: bool
 
 
 @dataclass(slots=True)
 class Report:
-    """What was struck and what came of it; `num_restarts` counts starts of the same command after a driver's end."""
+    """What was struck and what came of it, by kind of fault.
+
+    `num_restarts` counts starts of the same command after a driver's end; a retry counts as a run.
+    """
 
     faults: Counter[str] = field(default_factory=Counter)
+    faults_in_retry: Counter[str] = field(default_factory=Counter)
     survived: Counter[str] = field(default_factory=Counter)
     num_runs: int = 0
     num_restarts: int = 0
@@ -47,12 +60,16 @@ class Report:
 
 
 def draw_faults(num_faults: int, seed: int, longest_delay_s: float) -> list[Fault]:
-    """As many of each kind as of any other, give or take one, in random order."""
+    """As many of each kind as of any other, give or take one, in random order; each round of kinds ends in a retry."""
     rng, faults = random.Random(seed), []
     while len(faults) < num_faults:
         kinds = list(FAULTS)
         rng.shuffle(kinds)
-        faults += [Fault(kind, rng.uniform(0, longest_delay_s), rng.randrange(1 << 30)) for kind in kinds]
+        first_in_retry = round(len(kinds) * (1 - RETRY_FRACTION))
+        faults += [
+            Fault(kind, rng.uniform(0, longest_delay_s), rng.randrange(1 << 30), i >= first_in_retry)
+            for i, kind in enumerate(kinds)
+        ]
     return faults[:num_faults]
 
 
@@ -70,6 +87,7 @@ class Campaign:
         self.folder = folder
         self.waiting = list(faults)
         self.console = console
+        self.output: Path | None = None
         self.report = Report()
 
     def run(self) -> Report:
@@ -78,7 +96,7 @@ class Campaign:
         cluster = LocalCluster()
         try:
             reference = self.folder / "reference"
-            self._finish(cluster, reference, str(reference), [])
+            self._finish(cluster, reference, [f"output={reference}"], None, [])
             while self.waiting:
                 self._disturbed_run(cluster, reference)
         finally:
@@ -86,22 +104,40 @@ class Campaign:
         return self.report
 
     def _disturbed_run(self, cluster: LocalCluster, reference: Path) -> None:
-        output = self.folder / f"run-{self.report.num_runs:03d}"
-        struck: list[str] = []
-        self._finish(cluster, output, f"fsspec+slow://{output}", struck)
+        """The next fault's run: a new one, or a retry of error rows in the last one's output."""
+        fault, output, struck = self.waiting[0], self.output, list[str]()
+        is_retry = fault.in_retry and output is not None
+        if output is None or not is_retry:
+            output = self.output = self.folder / f"run-{self.report.num_runs:03d}"
+        else:
+            ids = [row["id"] for row in read_rows(reference)]
+            spoil(output, random.Random(fault.number).sample(ids, round(len(ids) * SPOILED_FRACTION)))
+        flags = ["--retry-errors"] if is_retry else []
+        self._finish(cluster, output, [f"output=fsspec+slow://{output}", *flags], is_retry, struck)
         outcome = compare(reference, output)
+        self._note(outcome, struck, is_retry)
+        told = ", ".join(struck) or "no fault"
+        self.console.print(" ".join([output.name, *flags]), f"{told} → {outcome}", sep=": ", highlight=False)
+
+    def _note(self, outcome: Outcome, struck: list[str], is_retry: bool) -> None:
         self.report.num_runs += 1
         self.report.total += outcome
         self.report.faults.update(struck)
+        if is_retry:
+            self.report.faults_in_retry.update(struck)
         if outcome.is_clean:
             self.report.survived.update(struck)
-        self.console.print(f"{output.name}: {', '.join(struck) or 'no fault'} → {outcome}", highlight=False)
 
-    def _finish(self, cluster: LocalCluster, output: Path, name: str, struck: list[str]) -> None:
-        """Start the job, strike it while it runs, start it again when its driver has ended, until it is finished."""
-        driver = Driver(cluster.address, [*self.arguments, f"output={name}"], self.folder / f"{output.name}.log")
+    def _finish(
+        self, cluster: LocalCluster, output: Path, arguments: list[str], is_retry: bool | None, struck: list[str]
+    ) -> None:
+        """Start the job, strike it while it runs, start it again when its driver has ended, until it is finished.
+
+        `is_retry` says which faults may strike; None: it is left in peace.
+        """
+        driver = Driver(cluster.address, [*self.arguments, *arguments], self.folder / f"{output.name}.log")
         driver.start()
-        is_disturbed, num_in_peace = output.name != "reference", 0
+        num_in_peace = 0
         started_s = fault_after_s = time.monotonic()
         while driver.exit_code != 0:
             if time.monotonic() > started_s + RUN_TIMEOUT_S:
@@ -115,14 +151,16 @@ class Campaign:
                     )
                 self.report.num_restarts += 1
                 driver.start()
-            elif is_disturbed and self._strike(cluster, driver, output, fault_after_s):
+            elif self._strike(cluster, driver, output, is_retry, fault_after_s):
                 struck.append(self.waiting.pop(0).kind)
                 fault_after_s, num_in_peace = time.monotonic(), 0
             time.sleep(POLL_INTERVAL_S)
 
-    def _strike(self, cluster: LocalCluster, driver: Driver, output: Path, since_s: float) -> bool:
-        """Strike with the next fault if its time has come and its target is there."""
-        if not self.waiting or time.monotonic() < since_s + self.waiting[0].delay_s:
+    def _strike(
+        self, cluster: LocalCluster, driver: Driver, output: Path, is_retry: bool | None, since_s: float
+    ) -> bool:
+        """Strike with the next fault if it is one for this run, its time has come and its target is there."""
+        fault = self.waiting[0] if self.waiting else None
+        if fault is None or fault.in_retry is not is_retry or time.monotonic() < since_s + fault.delay_s:
             return False
-        fault = self.waiting[0]
         return FAULTS[fault.kind](Target(cluster, driver, output, fault.number))

@@ -31,7 +31,7 @@ class Outcome:
 
 def compare(reference: Path, output: Path) -> Outcome:
     """Every row of both directories' part files, matched by id."""
-    expected, got = _read(reference), _read(output)
+    expected, got = read_rows(reference), read_rows(output)
     ids, got_ids = [row["id"] for row in expected], [row["id"] for row in got]
     wanted, found = Counter(ids), Counter(got_ids)
     rows = {row["id"]: row for row in got}
@@ -45,6 +45,7 @@ def compare(reference: Path, output: Path) -> Outcome:
     )
 
 
-def _read(output: Path) -> list[dict[str, Any]]:
+def read_rows(output: Path) -> list[dict[str, Any]]:
+    """The rows of all part files, in order."""
     tables = [pq.read_table(file) for file in sorted(output.glob("part-*.parquet"))]
     return pa.concat_tables(tables).to_pylist() if tables else []

@@ -16,8 +16,9 @@ def report_table(report: Report) -> Table:
         f"{total.num_misplaced} out of order",
     )
     table.add_column("fault")
-    table.add_column("times", justify="right")
-    table.add_column("survived", justify="right")
+    for name in ("times", "in --retry-errors", "survived"):
+        table.add_column(name, justify="right")
     for kind in FAULTS:
-        table.add_row(kind, str(report.faults[kind]), str(report.survived[kind]))
+        counts = (report.faults[kind], report.faults_in_retry[kind], report.survived[kind])
+        table.add_row(kind, *map(str, counts))
     return table

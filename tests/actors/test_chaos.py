@@ -12,6 +12,7 @@ import pytest
 from actors.chaos.campaign import draw_faults
 from actors.chaos.faults import FAULTS
 from actors.chaos.outcome import compare
+from actors.chaos.spoiling import spoil
 from pipeline.output import build_table
 from pipeline.records import RowResult, SegmentRecord
 
@@ -19,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 FAKES = [
     *("policy.backend=fake", "reward.backend=fake", "policy.fake_call_ms=25", "reward.fake_call_ms=15"),
     *("strategy.reward_threshold=0.5", "max_rows=32", "generation.max_new_tokens=64"),
+    "coordinator.call_timeout_s=3",
 ]
 
 
@@ -38,7 +40,8 @@ def test_one_fault_of_each_kind_costs_no_row(tmp_path):
     command = [sys.executable, "-m", "jobs.chaos", *options, *FAKES]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-3000:]
-    assert "7 faults in" in ended.stdout and "0 lost, 0 duplicated" in ended.stdout
+    assert f"{len(FAULTS)} faults in" in ended.stdout and "0 lost, 0 duplicated" in ended.stdout
+    assert "run-000 --retry-errors: " in ended.stdout
     for kind in FAULTS:
         assert kind in ended.stdout
 
@@ -48,6 +51,7 @@ def test_faults_are_drawn_by_the_seed_and_of_every_kind():
     assert faults == draw_faults(100, seed=7, longest_delay_s=5.0) != draw_faults(100, seed=8, longest_delay_s=5.0)
     counts = Counter(fault.kind for fault in faults)
     assert counts.keys() == FAULTS.keys() and max(counts.values()) - min(counts.values()) <= 1
+    assert {fault.kind for fault in faults if fault.in_retry} == set(FAULTS)
 
 
 def result(i, reward=0.5, response=None):
@@ -61,6 +65,17 @@ def write(folder, ids, results):
     pq.write_table(table.slice(0, 2), folder / "part-00000.parquet")
     pq.write_table(table.slice(2), folder / "part-00001.parquet")
     return folder
+
+
+def test_spoiled_rows_are_error_rows_and_no_other_is_touched(tmp_path):
+    reference, output = (write(tmp_path / name, IDS, GOOD) for name in ("reference", "output"))
+    spoil(output, {"b", "d"})
+    assert compare(reference, output).num_different == 2
+    rows = [row for file in sorted(output.glob("*.parquet")) for row in pq.read_table(file).to_pylist()]
+    assert [(row["id"], row["error_type"]) for row in rows if row["response"] is None] == [
+        ("b", "out_of_memory"),
+        ("d", "out_of_memory"),
+    ]
 
 
 IDS, GOOD = ["a", "b", "c", "d"], [result(i) for i in range(4)]

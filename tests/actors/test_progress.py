@@ -61,12 +61,3 @@ def test_the_monitor_counts_a_coordinator_once_however_often_it_pushes():
 
 def test_seconds_read_well():
     assert [format_seconds(s) for s in (0, 59.4, 61, 3600, 7322)] == ["0s", "59s", "1m01s", "1h00m", "2h02m"]
-
-
-def test_the_monitor_names_a_silent_process_once_unless_it_is_heard_of_again():
-    monitor, process = Monitor(), Process("actor", 1)
-    monitor.push("a", process, CoordinatorUsage())
-    assert monitor.take_silent(60.0) == [] and monitor.take_silent(0.0) == [process]
-    assert monitor.take_silent(0.0) == []
-    monitor.push("a", process, CoordinatorUsage())
-    assert monitor.take_silent(0.0) == [process]

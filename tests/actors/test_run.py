@@ -13,6 +13,7 @@ import pytest
 import ray
 from ray._private import state
 
+from actors.chaos.spoiling import spoil
 from actors.run import run_align
 from pipeline.errors import InputError, ModelError
 from pipeline.input_plan import plan_input
@@ -113,17 +114,6 @@ def test_committed_shards_are_kept_and_a_finished_run_calls_no_model(ray_cluster
     again = run(prompts, tmp_path / "out")
     assert again == metrics == RunMetrics.load(RunDirectory.open(config, plan).metrics_file)
     assert "nothing to do" in capsys.readouterr().out
-
-
-def spoil(output, rows):
-    """Turn finished rows into error rows, as a fault that has passed would have left them."""
-    for file in sorted(output.glob("part-*.parquet")):
-        table = pq.read_table(file)
-        hit = pa.array([row_id in rows for row_id in table["id"].to_pylist()])
-        for name, value in (("error_type", "out_of_memory"), ("error", "no room"), ("response", None)):
-            place = table.schema.get_field_index(name)
-            table = table.set_column(place, name, pc.if_else(hit, pa.scalar(value, pa.string()), table[name]))
-        pq.write_table(table, file)
 
 
 def test_error_rows_are_redone_and_no_other(ray_cluster, prompts, tmp_path, capsys):

@@ -1,0 +1,19 @@
+"""Error rows made out of good ones, as faults that have passed leave them: what `--retry-errors` is for."""
+
+from collections.abc import Container
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+LOST = {"response": None, "reward": None, "segments": [], "finish_reason": "error"}
+FAULT = {"error_type": "out_of_memory", "error": "the policy model ran out of memory"}
+
+
+def spoil(output: Path, row_ids: Container[Any]) -> None:
+    """Turn these rows of a finished output into error rows."""
+    for file in sorted(output.glob("part-*.parquet")):
+        table = pq.read_table(file)
+        rows = [row | LOST | FAULT if row["id"] in row_ids else row for row in table.to_pylist()]
+        pq.write_table(pa.Table.from_pylist(rows, table.schema), file)
