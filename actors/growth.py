@@ -1,7 +1,7 @@
 """How a long run grows: memory of driver and coordinator over time, rows per second, and how soon a run resumes.
 
 The job runs on fake models of no cost, so what is measured is everything around the models. It is killed at half,
-started again, and started once more when it is finished.
+started again, and started once more when it is finished. `actors.growth_plot` draws the samples.
 """
 
 import csv
@@ -12,11 +12,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.table import Table
+
+from pipeline.input_plan import default_rows_per_shard
 
 ROOT = Path(__file__).parent.parent
 COORDINATOR = "ray::MapWorker(MapBatches(AlignShards"
@@ -44,11 +47,11 @@ class Sample:
 class GrowthRun:
     """One output directory, whose job is started, killed and started again."""
 
-    def __init__(self, folder: Path, num_rows: int, rows_per_shard: int) -> None:
+    def __init__(self, folder: Path, num_rows: int, rows_per_shard: int | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.num_rows = num_rows
-        self.rows_per_shard = rows_per_shard
+        self.rows_per_shard = rows_per_shard or default_rows_per_shard(num_rows)
         self.samples: list[Sample] = []
 
     def measure(self) -> Table:
@@ -114,8 +117,8 @@ class GrowthRun:
                 rate = (last.num_rows - first.num_rows) / (last.second - first.second)
                 table.add_row(f"start {number}: rows/s while rows are done", f"{rate:,.0f}")
                 for name in ("driver_mb", "coordinator_mb"):
-                    values = [f"{getattr(sample, name):,.0f}" for sample in (first, samples[len(samples) // 2], last)]
-                    table.add_row(f"start {number}: {name} at its first, middle and last row", " / ".join(values))
+                    values = [f"{value:,.0f}" for value in _most_by_quarter([getattr(s, name) for s in samples])]
+                    table.add_row(f"start {number}: most {name} in each quarter of its time", " / ".join(values))
         table.add_row("seconds to the first new shard, nothing done", f"{at_0_s:.1f}")
         table.add_row(f"seconds to the first new shard, {half / self.num_rows:.0%} done", f"{at_50_s:.1f}")
         table.add_row("seconds to the end, all done", f"{at_100_s:.1f}")
@@ -124,6 +127,11 @@ class GrowthRun:
     def _working(self, above: int, most: int) -> list[Sample]:
         """Samples between the first and the last committed row of one start."""
         return [s for s in self.samples if above < s.num_rows <= most and s.coordinator_mb]
+
+
+def _most_by_quarter(values: list[float]) -> list[float]:
+    bounds = [len(values) * i // 4 for i in range(5)]
+    return [max(values[first : max(end, first + 1)]) for first, end in pairwise(bounds)]
 
 
 def _write_prompts(path: Path, num_rows: int) -> None:

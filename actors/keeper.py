@@ -1,8 +1,6 @@
 """Watching over actors: whether one is loading, replacing one that hangs, telling of one that died.
 
-Ray's own record of an actor is read through its private state module: the public `ray.util.state` needs a dashboard,
-and whether an actor is loading or hangs cannot be asked of the actor itself, which answers in neither case. The handle
-of a coordinator is private too: Ray Data holds it, in this process, and gives it to nobody.
+The handle of a coordinator is taken from Ray's core worker: Ray Data holds it, in this process, and gives it to nobody.
 """
 
 import asyncio
@@ -12,9 +10,9 @@ from typing import Any
 
 import ray
 from ray import ActorID
-from ray._private import state
 from ray._private.worker import global_worker
 
+from actors.actor_records import actor_record, is_alive
 from actors.monitor import Process
 from actors.patience import MAX_REPLACEMENTS
 from actors.placement import Models
@@ -34,16 +32,16 @@ class ActorKeeper:
     def __init__(self, handle: Any, monitor: Any) -> None:
         self.handle = handle
         self.monitor = monitor
-        self.name: str = _record(handle)["Name"]
+        self.name: str = actor_record(handle)["Name"]
 
     async def is_loading(self) -> bool:
-        return (await asyncio.to_thread(_record, self.handle))["State"] != "ALIVE"
+        return (await asyncio.to_thread(actor_record, self.handle))["State"] != "ALIVE"
 
     async def replace(self) -> None:
-        before = (await asyncio.to_thread(_record, self.handle))["NumRestarts"]
+        before = (await asyncio.to_thread(actor_record, self.handle))["NumRestarts"]
         ray.kill(self.handle, no_restart=False)
         while True:
-            record = await asyncio.to_thread(_record, self.handle)
+            record = await asyncio.to_thread(actor_record, self.handle)
             if record["State"] == "DEAD":
                 raise ModelError(f"the model {self.name} could not be started again")
             if record["State"] == "ALIVE" and record["NumRestarts"] > before:
@@ -59,13 +57,13 @@ class RestartWatch:
 
     def __init__(self, models: Models) -> None:
         self.handles = {"policy": models.policy, "reward": models.reward}
-        self.num_restarts = {role: _record(handle)["NumRestarts"] for role, handle in self.handles.items()}
+        self.num_restarts = {role: actor_record(handle)["NumRestarts"] for role, handle in self.handles.items()}
 
     def news(self) -> list[str]:
         """One line for every model that was restarted since the last call."""
         lines = []
         for role, handle in self.handles.items():
-            record = _record(handle)
+            record = actor_record(handle)
             if record["NumRestarts"] > self.num_restarts[role]:
                 self.num_restarts[role] = record["NumRestarts"]
                 lines.append(f"the {role} model {record['Name']} died and is restarted; its calls are sent again")
@@ -94,7 +92,7 @@ class CoordinatorWatch:
         """One line for every coordinator that was ended since the last call."""
         if num_rows_done > self.num_rows_done:
             self.num_rows_done, self.num_replacements = num_rows_done, 0
-        return [self._end(process) for process in self._newly_silent() if _is_alive(process)]
+        return [self._end(process) for process in self._newly_silent() if is_alive(process.actor_id, process.pid)]
 
     def _newly_silent(self) -> list[Process]:
         """Processes that have been silent for the timeout, each once."""
@@ -117,12 +115,3 @@ class CoordinatorWatch:
             f"the coordinator {process.actor_id[:8]} (process {process.pid}) gave no sign of life for "
             f"{self.timeout_s:g} s (coordinator.call_timeout_s); {end}"
         )
-
-
-def _is_alive(process: Process) -> bool:
-    record = state.actors(process.actor_id)
-    return record.get("State") == "ALIVE" and record["Pid"] == process.pid
-
-
-def _record(handle: Any) -> dict[str, Any]:
-    return state.actors(handle._actor_id.hex())

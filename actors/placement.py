@@ -5,7 +5,6 @@ named after the run and owned by the driver, so they die with it; a dead one is 
 """
 
 import math
-import time
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,22 +12,21 @@ from typing import Any
 
 import numpy as np
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.memory_probe import free_device_bytes, free_host_bytes
+from actors.model_loading import CONTROL, LoadingModel, wait_until_loaded
 from actors.monitor import Monitor
 from actors.policy import PolicyActor
 from actors.reward import RewardActor
 from pipeline.config import AlignConfig, ModelConfig
 from pipeline.duplicates import RowIndices, find_duplicates
-from pipeline.errors import ConfigError, ModelError
+from pipeline.errors import ConfigError
 from pipeline.input_plan import InputPlan
 from pipeline.input_schema import InputColumns
 from pipeline.retry import Retry
 
-CONTROL = "control"  # the concurrency group in which `ping` answers while a model computes
-LOAD_REPORT_S = 30.0
 PEAK_TIMEOUT_S = 10.0
 
 
@@ -59,7 +57,9 @@ def start_models(config: AlignConfig) -> Models:
         policy=_start(PolicyActor, f"{run_name}-policy", shares.policy, config.policy, config),
         reward=_start(RewardActor, f"{run_name}-reward", shares.reward, config.reward, config),
     )
-    _wait_until_loaded({"policy": (models.policy, config.policy), "reward": (models.reward, config.reward)})
+    roles = (("policy", config.policy, models.policy), ("reward", config.reward, models.reward))
+    loading = [LoadingModel(role, model.model or model.backend, handle) for role, model, handle in roles]
+    wait_until_loaded(loading, config.coordinator.call_timeout_s)
     return models
 
 
@@ -172,33 +172,3 @@ def _start(actor_class: type, name: str, num_gpus: float, model: ModelConfig, co
         runtime_env={"env_vars": environment},
     )(actor_class)
     return remote_class.options(name=name).remote(model, config.engine)
-
-
-def ping(handle: Any) -> Any:
-    """A reference that resolves once the model is loaded, also while it computes."""
-    return handle.ping.options(concurrency_group=CONTROL, max_task_retries=0).remote()
-
-
-def _wait_until_loaded(loading: dict[str, tuple[Any, ModelConfig]]) -> None:
-    """Turn a failed constructor into one line, and tell a person who waits what for."""
-    roles = {ping(handle): role for role, (handle, _) in loading.items()}
-    started_s = time.monotonic()
-    waiting = list(roles)
-    while waiting:
-        ready, waiting = ray.wait(waiting, num_returns=1, timeout=LOAD_REPORT_S)
-        for reference in ready:
-            role = roles[reference]
-            try:
-                ray.get(reference)
-            except (RayActorError, RayTaskError) as error:
-                model = loading[role][1].model or loading[role][1].backend
-                raise ModelError(f"the {role} model {model!r} could not be loaded: {last_line(error)}") from error
-        if not ready:
-            names = " and ".join(roles[reference] for reference in waiting)
-            print(f"still waiting for the {names} model to load ({time.monotonic() - started_s:.0f} s)", flush=True)
-
-
-def last_line(error: BaseException) -> str:
-    """The line of a remote traceback that says what happened: its last, without the frames before it."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__

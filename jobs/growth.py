@@ -12,8 +12,9 @@ from pathlib import Path
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m jobs.growth", description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the input [1,000,000]")
-    parser.add_argument("--rows-per-shard", type=int, default=100, help="rows committed together [100]")
+    parser.add_argument("--rows-per-shard", type=int, help="rows committed together [the job's own default]")
     parser.add_argument("--folder", type=Path, help="for input, output and samples.csv [a new temporary one]")
+    parser.add_argument("--plot", type=Path, help="draw memory over time there, a PNG (needs the extra `plots`)")
     options = parser.parse_args(arguments)
 
     from rich.console import Console
@@ -21,7 +22,12 @@ def main(arguments: list[str] | None = None) -> int:
     from actors.growth import GrowthRun
 
     folder = options.folder or Path(tempfile.mkdtemp(prefix="stars-growth-"))
-    Console().print(GrowthRun(folder, options.rows, options.rows_per_shard).measure())
+    run = GrowthRun(folder, options.rows, options.rows_per_shard)
+    Console().print(run.measure())
+    if options.plot:
+        from actors.growth_plot import draw_growth
+
+        draw_growth(run.samples, options.plot)
     print(f"every second's figures: {folder / 'samples.csv'}")
     return 0
 

@@ -91,8 +91,8 @@ class DatasetConfig(Section):
     rows_per_shard: int | None = Field(
         None,
         ge=1,
-        description="rows that travel, finish and are committed together; null: 16, and more for an input that 10,000 "
-        "shards would not hold, since each costs Ray's driver some 14 KB",
+        description="rows that travel, finish and are committed together; null: 16, or a 4,000th of the input if that "
+        "is more, since some seven shards are written a second, and a kill costs the work of a few",
     )
     read_rows: int = Field(4096, ge=1, description="rows read by one task; a multiple of rows_per_shard works best")
     rows_per_file: int = Field(100_000, ge=1, description="rows of one output part file")

@@ -3,12 +3,14 @@
     from_items(spans) → read (task, one block per shard) → aligner (one actor, many calls at once) → write (task)
 
 Invariants: a block is one shard, a task is one block, and a commit is one renamed file; a shard that is already
-committed is neither decoded nor sent anywhere. The driver holds descriptors only.
+committed is neither decoded nor sent anywhere. The driver holds descriptors only, and its memory does not grow with the
+rows: Ray Data keeps about 20 KB for every shard until a graph ends, so a long input goes through several, one by one.
 """
 
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +28,7 @@ from pipeline.spans import read_shards
 from pipeline.storage import Location
 
 ROWS_IN_FLIGHT_PER_SLOT = 4  # enough that a finished row's slot never waits for Ray Data to bring the next
+MAX_SHARDS_PER_GRAPH = 1000
 MAX_BLOCKS_OF_SPANS = 1000
 TOLD_BY_US = ("ray.data._internal.execution.streaming_executor_state", "ray.data.exceptions")  # why a run failed
 FALSE_ALARMS = (
@@ -69,14 +72,40 @@ def run_graph(
     shards: Location,
 ) -> None:
     """Align every shard that is not committed yet, and commit each as it is done."""
-    spans = [span for span in plan.spans(config.dataset.read_rows) if _has_work(plan, span, committed)]
-    if not spans:
-        return
     configure_ray_data()
+    shared = ray.put((plan, columns, committed))
+    for first, end in legs(plan, committed):
+        spans = [
+            span
+            for span in spans_between(plan, config.dataset.read_rows, first, end)
+            if _has_work(plan, span, committed)
+        ]
+        _run_leg(config, plan, spans, shared, aligner, shards)
+
+
+def legs(plan: InputPlan, committed: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Ranges of shard numbers with work for one graph each."""
+    waiting = np.setdiff1d(np.arange(plan.num_shards), committed, assume_unique=True)
+    for i in range(0, len(waiting), MAX_SHARDS_PER_GRAPH):
+        leg = waiting[i : i + MAX_SHARDS_PER_GRAPH]
+        yield int(leg[0]), int(leg[-1]) + 1
+
+
+def spans_between(plan: InputPlan, read_rows: int, first: int, end: int) -> Iterator[Span]:
+    """The plan's spans, cut to the shards from `first` up to `end`."""
+    first_row, end_row = first * plan.rows_per_shard, min(end * plan.rows_per_shard, plan.num_rows)
+    for span in plan.spans(read_rows):
+        cut = Span(max(span.first_row, first_row), min(span.end_row, end_row))
+        if cut.first_row < cut.end_row:
+            yield cut
+
+
+def _run_leg(
+    config: AlignConfig, plan: InputPlan, spans: list[Span], shared: Any, aligner: AlignerSpec, shards: Location
+) -> None:
     assert config.engine.slots is not None
     calls = calls_in_flight(config.engine.slots, plan.rows_per_shard)
     items = [{"first_row": span.first_row, "end_row": span.end_row} for span in spans]
-    shared = ray.put((plan, columns, committed))
     (
         ray.data.from_items(items, override_num_blocks=min(len(items), MAX_BLOCKS_OF_SPANS))
         .map_batches(_ReadShards([shared]), batch_size=1, batch_format="pyarrow")

@@ -27,6 +27,7 @@ THROUGHPUT_ONLY = frozenset(
         "coordinator.max_cohort_size",
         "coordinator.call_timeout_s",
         "dataset.read_rows",
+        "dataset.rows_per_shard",  # as the plan has it, it is compared
         *(f"{role}.{name}" for role in ("policy", "reward") for name in ("num_gpus", "num_threads")),
         *(f"{role}.{name}" for role in ("policy", "reward") for name in ("fake_call_ms", "fake_row_ms")),
     }
@@ -58,6 +59,7 @@ def fingerprint(config: AlignConfig, plan: InputPlan) -> dict[str, Any]:
     return fields | {
         "input files": f"{len(files)} files, digest {_digest(files)}",
         "input rows": plan.num_rows,
+        "rows per shard": plan.rows_per_shard,
         "input columns": f"{len(plan.schema.names)} columns, digest {_digest(str(plan.schema.remove_metadata()))}",
         "policy model files": _model_files(config.policy.model),
         "reward model files": _model_files(config.reward.model),

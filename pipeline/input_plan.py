@@ -19,7 +19,7 @@ from pipeline.storage import Location, locate
 
 MAX_GROUPS_PER_SPAN = 256  # a span of many tiny files or row groups still starts to yield soon
 MIN_ROWS_PER_SHARD = 16
-MAX_SHARDS = 10_000
+MAX_SHARDS = 4_000  # a kill costs the work of a few shards; Ray Data writes some seven a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +110,11 @@ def plan_input(text: str, rows_per_shard: int | None, max_rows: int | None) -> I
         first_row += files[-1].num_rows
     schema = _unify([(file.relative_path, footer[0]) for file, footer in zip(files, footers, strict=True)])
     num_rows = first_row if max_rows is None else min(first_row, max_rows)
-    if rows_per_shard is None:
-        rows_per_shard = max(MIN_ROWS_PER_SHARD, -(-num_rows // MAX_SHARDS))
-    return InputPlan(filesystem, tuple(files), schema, num_rows, rows_per_shard)
+    return InputPlan(filesystem, tuple(files), schema, num_rows, rows_per_shard or default_rows_per_shard(num_rows))
+
+
+def default_rows_per_shard(num_rows: int) -> int:
+    return max(MIN_ROWS_PER_SHARD, -(-num_rows // MAX_SHARDS))
 
 
 def plan_file(location: Location, rows_per_shard: int) -> InputPlan:

@@ -23,7 +23,8 @@ from actors.benchmark.model_folders import ModelFolders
 from actors.benchmark.reference_contenders import ReferenceContender
 from actors.benchmark.vllm_process import VllmProcess, vllm_interpreter
 from actors.benchmark.workload import Workload
-from actors.placement import Models, cluster_gpus, last_line
+from actors.model_loading import last_line
+from actors.placement import Models, cluster_gpus
 from pipeline.benchmark_config import BenchmarkConfig, ContenderName
 
 

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from actors.growth import GrowthRun, _ancestors, _memory_mb, _names
+from actors.growth import GrowthRun, _ancestors, _memory_mb, _most_by_quarter, _names
 
 
 def test_memory_and_descent_are_read_from_the_system():
@@ -25,3 +25,8 @@ def test_rows_of_committed_shards_are_counted_and_no_others(tmp_path):
     for name in ("shard-00000000.parquet", "shard-00000004.parquet", ".tmp-half"):
         (shards / name).touch()
     assert run._num_committed() == 200
+
+
+def test_memory_is_told_by_quarters_of_the_time():
+    assert _most_by_quarter([1.0, 3.0, 2.0, 1.0, 5.0, 4.0, 6.0, 1.0]) == [3.0, 2.0, 5.0, 6.0]
+    assert _most_by_quarter([1.0, 2.0]) == [1.0, 1.0, 2.0, 2.0]

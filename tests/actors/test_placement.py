@@ -5,7 +5,8 @@ import os
 import pytest
 import ray
 
-from actors.placement import GpuShares, ping, share_gpus, start_models, stop_models
+from actors.model_loading import ping
+from actors.placement import GpuShares, share_gpus, start_models, stop_models
 from pipeline.config import ModelConfig
 from pipeline.errors import ConfigError, ModelError
 from tests.configs import fake_config

@@ -8,7 +8,7 @@ import pytest
 from pipeline import duplicates
 from pipeline.duplicates import find_duplicates
 from pipeline.errors import InputError
-from pipeline.input_plan import Span, plan_input
+from pipeline.input_plan import MAX_SHARDS, Span, plan_input
 from pipeline.input_schema import check_columns
 from pipeline.spans import read_shards
 from tests.configs import fake_config
@@ -169,10 +169,10 @@ def test_a_damaged_page_is_an_input_error(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("num_rows", "rows_per_shard"), [(0, 16), (1, 16), (160_000, 16), (160_001, 17), (1_000_000, 100)]
+    ("num_rows", "rows_per_shard"), [(0, 16), (1, 16), (64_000, 16), (64_001, 17), (1_000_000, 250)]
 )
 def test_long_inputs_get_longer_shards(tmp_path, num_rows, rows_per_shard):
     write(tmp_path / "a.parquet", id=pa.array(range(num_rows), pa.int64()))
     plan = plan_input(str(tmp_path), None, None)
     assert plan.rows_per_shard == rows_per_shard
-    assert plan.num_shards <= 10_000
+    assert plan.num_shards <= MAX_SHARDS

@@ -1,0 +1,91 @@
+"""Whether responses depend on who shares a model call: the same rows in two shapes, for each numeric setting.
+
+Draws are keyed, so only a floating-point difference can make a row come out differently: a logit or a reward whose last
+bit depends on the batch may flip a token or an acceptance, and everything after it.
+"""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.table import Table
+
+from pipeline.errors import StarsError
+
+ROOT = Path(__file__).parent.parent
+SHAPES = {
+    "wide": ["engine.slots=64", "coordinator.cohorts_in_flight=2"],
+    "narrow": [
+        *("engine.slots=23", "coordinator.cohorts_in_flight=3", "coordinator.max_cohort_size=5"),
+        *("dataset.rows_per_shard=50", "dataset.read_rows=100"),
+    ],
+}
+SETTINGS = {
+    "float32, 1 thread": [],
+    "float32, 2 threads": ["policy.num_threads=2", "reward.num_threads=2"],
+    "bfloat16, 1 thread": ["policy.dtype=bfloat16", "reward.dtype=bfloat16"],
+}
+COMPARED = ("response", "reward", "segments")
+
+
+class DeterminismError(StarsError):
+    """A run did not end well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Differences:
+    """Rows whose column is not equal to the last bit, of `num_rows`, by column."""
+
+    setting: str
+    num_rows: int
+    num_different: dict[str, int]
+
+
+def measure(arguments: list[str], folder: Path, settings: list[str]) -> Iterator[Differences]:
+    """Run the main job in both shapes for each setting.
+
+    Raises:
+        DeterminismError: the job failed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, setting in enumerate(settings):
+        outputs = [folder / f"{number}-{shape}" for shape in SHAPES]
+        for output, shape in zip(outputs, SHAPES.values(), strict=True):
+            _align([*SETTINGS[setting], *shape, *arguments, f"output={output}"], output.with_suffix(".log"))
+        yield compare(setting, *outputs)
+
+
+def compare(setting: str, first: Path, second: Path) -> Differences:
+    """Both outputs' rows, in order."""
+    one, other = (_read(output) for output in (first, second))
+    if one["id"] != other["id"]:
+        raise DeterminismError(f"{first} and {second} hold other rows, or in another order")
+    counts = {name: sum(a != b for a, b in zip(one[name], other[name], strict=True)) for name in COMPARED}
+    return Differences(setting, len(one["id"]), counts)
+
+
+def differences_table(measured: list[Differences]) -> Table:
+    table = Table(title="rows that differ between two shapes of batches, of all rows")
+    table.add_column("setting")
+    for name in ("a flipped token (response)", "reward", "segments"):
+        table.add_column(name, justify="right")
+    for row in measured:
+        table.add_row(row.setting, *(f"{row.num_different[name]:,} of {row.num_rows:,}" for name in COMPARED))
+    return table
+
+
+def _align(arguments: list[str], log: Path) -> None:
+    command = [sys.executable, "-m", "jobs.align", *arguments]
+    with log.open("ab") as stream:
+        ended = subprocess.run(command, cwd=ROOT, stdout=stream, stderr=stream, check=False)
+    if ended.returncode:
+        raise DeterminismError(f"jobs.align ended with {ended.returncode}; see {log}")
+
+
+def _read(output: Path) -> dict[str, list[object]]:
+    tables = [pq.read_table(file, columns=["id", *COMPARED]) for file in sorted(output.glob("part-*.parquet"))]
+    return pa.concat_tables(tables).to_pydict()
