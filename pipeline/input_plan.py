@@ -4,8 +4,6 @@ Invariants: files are sorted by path and rows keep their order in the file, so a
 fixed by the input alone. Shard i is the rows [i * rows_per_shard, (i + 1) * rows_per_shard) and may cross files.
 """
 
-import difflib
-import fnmatch
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -15,7 +13,8 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from pipeline.errors import InputError
-from pipeline.storage import Location, locate
+from pipeline.input_files import find_files
+from pipeline.storage import Location
 
 MAX_GROUPS_PER_SPAN = 256  # a span of many tiny files or row groups still starts to yield soon
 MIN_ROWS_PER_SHARD = 16
@@ -99,7 +98,7 @@ def plan_input(text: str, rows_per_shard: int | None, max_rows: int | None) -> I
         InputError: nothing there, a file that is not Parquet, schemas that do not fit together.
     """
     try:
-        filesystem, found = _find_files(text)
+        filesystem, found = find_files(text)
         with ThreadPoolExecutor(max_workers=16) as pool:
             footers = list(pool.map(lambda info: _read_footer(filesystem, info[0]), found))
     except (OSError, ValueError) as error:
@@ -122,43 +121,6 @@ def plan_file(location: Location, rows_per_shard: int) -> InputPlan:
     schema, group_rows, digest = _read_footer(location.filesystem, location.filesystem.get_file_info(location.path))
     file = InputFile(location.path, location.name, digest, 0, group_rows)
     return InputPlan(location.filesystem, (file,), schema, file.num_rows, rows_per_shard)
-
-
-def _find_files(text: str) -> tuple[fs.FileSystem, list[tuple[fs.FileInfo, str]]]:
-    """Every file with its path relative to what the user named, sorted; hidden names (`_…`, `.…`) are skipped."""
-    root = locate(text)
-    pattern = None
-    if any(c in root.path for c in "*?[") and not root.exists():
-        pattern = root.path
-        while any(c in root.path for c in "*?["):
-            root = root.parent
-    if root.is_directory():
-        infos = [info for info in root.children(recursive=True) if info.type == fs.FileType.File]
-        named = [(info, info.path[len(root.path.rstrip("/")) + 1 :]) for info in infos]
-        found = [(info, relative) for info, relative in named if _is_wanted(info.path, relative, pattern)]
-    else:
-        info = root.filesystem.get_file_info(root.path)
-        found = [(info, root.name)] if info.type == fs.FileType.File else []
-    if not found:
-        raise InputError(f"input {text!r} {_what_is_missing(root, pattern)}")
-    return root.filesystem, sorted(found, key=lambda pair: pair[1])
-
-
-def _is_wanted(path: str, relative: str, pattern: str | None) -> bool:
-    if any(part.startswith(("_", ".")) for part in relative.split("/")):
-        return False
-    if pattern is None:
-        return relative.endswith((".parquet", ".pq"))
-    return path.count("/") == pattern.count("/") and fnmatch.fnmatchcase(path, pattern)
-
-
-def _what_is_missing(root: Location, pattern: str | None) -> str:
-    if pattern is not None:
-        return "matches no file"
-    if root.is_directory():
-        return "holds no *.parquet file"
-    near = difflib.get_close_matches(root.name, root.parent.names() if root.parent.is_directory() else [], n=1)
-    return "does not exist" + (f"; did you mean {str(root.parent / near[0])!r}?" if near else "")
 
 
 def _read_footer(filesystem: fs.FileSystem, info: fs.FileInfo) -> tuple[pa.Schema, tuple[int, ...], str]:

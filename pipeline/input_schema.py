@@ -36,7 +36,7 @@ def check_columns(schema: pa.Schema, config: AlignConfig) -> InputColumns:
         hint = f"; did you mean {near!r}?" if near else ""
         raise InputError(
             f"prompt_column: the input has neither a column {config.prompt_column!r} nor {config.messages_column!r}"
-            f"{hint} Columns: {', '.join(map(repr, schema.names)) or 'none'}"
+            f"{hint}; its columns: {', '.join(map(repr, schema.names)) or 'none'}"
         )
     for key in ("prompt_column", "messages_column", "sampling_params_column"):
         _required_unless_default(schema, config, key)

@@ -24,8 +24,9 @@ from pydantic import TypeAdapter, ValidationError
 from pipeline.config import AlignConfig
 from pipeline.errors import OutputError
 from pipeline.fingerprint import differences, fingerprint, package_version
+from pipeline.input_files import reads
 from pipeline.input_plan import InputPlan
-from pipeline.shards import SHARD_NAME, part_files
+from pipeline.shards import SHARD_NAME, part_file, part_files
 from pipeline.storage import TEMPORARY_PREFIX, Location, locate
 
 PACKAGES = ("stars-align", "ray", "torch", "transformers", "pyarrow", "numpy")
@@ -118,6 +119,11 @@ class RunDirectory:
             root = locate(config.output)
             if root.exists() and not root.is_directory():
                 raise OutputError(f"output {config.output!r} is a file, not a directory")
+            if reads(config.input, part_file(root, 0)):
+                raise OutputError(
+                    f"output {config.output!r} lies where input {config.input!r} is read from, so the next start would "
+                    "read it too; choose another directory"
+                )
             print_now = fingerprint(config, plan)
             run = cls(root, _read_manifest(root) or _new_manifest(config, print_now))
             if not run._holds_work():

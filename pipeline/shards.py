@@ -27,6 +27,10 @@ def shard_file(shards: Location, number: int) -> Location:
     return shards / f"shard-{number:08d}.parquet"
 
 
+def part_file(parts: Location, number: int) -> Location:
+    return parts / f"part-{number:05d}.parquet"
+
+
 def part_files(parts: Location) -> list[Location]:
     """The part files of a finished run, in order."""
     return [parts / name for name in sorted(filter(PART_NAME.fullmatch, parts.names()))]
@@ -61,7 +65,7 @@ def gather_parts(plan: InputPlan, shards: Location, parts: Location, schema: pa.
     group = next(groups)
     num_parts = 0
     while group is not None:
-        with (parts / f"part-{num_parts:05d}.parquet").written_whole() as stream:
+        with part_file(parts, num_parts).written_whole() as stream:
             group = _write_part(stream, schema, group, groups, rows_per_file)
         num_parts += 1
     for surplus in part_files(parts)[num_parts:]:

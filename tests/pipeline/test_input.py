@@ -1,5 +1,7 @@
 """From files to a plan, from a plan to shards: order, ids, schemas, and what is refused."""
 
+import os
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -8,9 +10,11 @@ import pytest
 from pipeline import duplicates
 from pipeline.duplicates import find_duplicates
 from pipeline.errors import InputError
+from pipeline.input_files import reads
 from pipeline.input_plan import MAX_SHARDS, Span, plan_input
 from pipeline.input_schema import check_columns
 from pipeline.spans import read_shards
+from pipeline.storage import locate
 from tests.configs import fake_config
 
 
@@ -176,3 +180,30 @@ def test_long_inputs_get_longer_shards(tmp_path, num_rows, rows_per_shard):
     plan = plan_input(str(tmp_path), None, None)
     assert plan.rows_per_shard == rows_per_shard
     assert plan.num_shards <= MAX_SHARDS
+
+
+def test_a_pipe_or_device_is_refused_before_it_can_block(tmp_path):
+    write(tmp_path / "a.parquet", id=[1])
+    os.mkfifo(tmp_path / "b.parquet")
+    for name in (str(tmp_path), str(tmp_path / "b.parquet"), "/dev/null"):
+        with pytest.raises(InputError, match="no regular file"):
+            plan_input(name, None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "is_read"),
+    [
+        ("", "out/part-00000.parquet", True),
+        ("", "part-00000.parquet", True),
+        ("", "_out/part-00000.parquet", False),
+        ("*.parquet", "part-00000.parquet", True),
+        ("*.parquet", "out/part-00000.parquet", False),
+        ("in-*.parquet", "part-00000.parquet", False),
+        ("a.parquet", "part-00000.parquet", False),
+        ("", "../other/part-00000.parquet", False),
+    ],
+)
+def test_an_output_among_the_input_is_seen(tmp_path, text, path, is_read):
+    (tmp_path / "in").mkdir()
+    write(tmp_path / "in/a.parquet", id=[1])
+    assert reads(str(tmp_path / "in" / text), locate(os.path.normpath(tmp_path / "in" / path))) == is_read
