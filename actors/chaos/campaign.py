@@ -22,7 +22,7 @@ from pipeline.errors import StarsError
 
 POLL_INTERVAL_S = 0.05
 MAX_STARTS_IN_PEACE = 3  # a run that fails so often without a new fault has not survived the last one
-RUN_TIMEOUT_S = 900.0
+RUN_TIMEOUT_S = 1800.0
 RETRY_FRACTION = 1 / 3  # of the faults
 SPOILED_FRACTION = 2 / 3  # of the rows, before a retry
 
