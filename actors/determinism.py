@@ -55,7 +55,7 @@ def measure(arguments: list[str], folder: Path, settings: list[str]) -> Iterator
     for number, setting in enumerate(settings):
         outputs = [folder / f"{number}-{shape}" for shape in SHAPES]
         for output, shape in zip(outputs, SHAPES.values(), strict=True):
-            _align([*SETTINGS[setting], *shape, *arguments, f"output={output}"], output.with_suffix(".log"))
+            _align([*arguments, *SETTINGS[setting], *shape, f"output={output}"], output.with_suffix(".log"))
         yield compare(setting, *outputs)
 
 
