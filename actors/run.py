@@ -1,4 +1,4 @@
-"""One run of the main job, from a checked plan to a finished run directory.
+"""Runs of the main job, from checked plans to finished run directories.
 
 1. start or join a Ray cluster, see what its memory holds, load the models;
 2. align every shard that is not committed, gather the part files;
@@ -7,20 +7,23 @@
 5. measure the output, write the metrics, mark the run finished, show the summary.
 
 Killed anywhere, the same command goes on: committed shards and gathered stages are not done again.
-A finished run is started for `retry_errors` only, and only if it has error rows.
+A finished run is started for `retry_errors` only, and only if it has error rows. Runs that share both models and the
+engine are finished one after the other, with models that are loaded once.
 """
 
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 import ray
 from ray.exceptions import RayTaskError
 from rich.console import Console
 
 from actors.engine_shape import expected_peaks, with_engine_shape
+from actors.engines.backends import Role
 from actors.interrupts import raise_on_signals
 from actors.memory_places import find_places
 from actors.model_limits import longest_model_len, read_model_configs
@@ -40,6 +43,17 @@ from pipeline.strategy_config import VanillaConfig
 MIN_CPUS = 2  # reading and writing need one each; models and the coordinator ask for none
 
 
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One run that is not finished: what `jobs.align` was given, checked."""
+
+    config: AlignConfig
+    plan: InputPlan
+    columns: InputColumns
+    run: RunDirectory
+    retries_errors: bool = False
+
+
 def run_align(
     config: AlignConfig, plan: InputPlan, columns: InputColumns, run: RunDirectory, retry_errors: bool = False
 ) -> RunMetrics:
@@ -54,44 +68,58 @@ def run_align(
         console.print(f"{run.root} is finished: {rest}.", soft_wrap=True)
         metrics = RunMetrics.load(run.metrics_file)
     else:
-        try:
-            metrics = _finish(config, plan, columns, run, retry_errors, console)
-        except Exception as error:
-            raise _stars_error(error) or error from error
+        metrics = finish_jobs([Job(config, plan, columns, run, retry_errors)], console)[0]
     show_summary(console, config, run, metrics)
     return metrics
+
+
+def finish_jobs(jobs: Sequence[Job], console: Console) -> list[RunMetrics]:
+    """Do what is left of runs whose `policy`, `reward` and `engine` are the same, with models that are loaded once.
+
+    Raises:
+        StarsError: what went wrong, in one line.
+    """
+    try:
+        return _finish_jobs(jobs, console)
+    except Exception as error:
+        raise stars_error(error) or error from error
 
 
 def _has_error_rows(run: RunDirectory) -> bool:
     return any(count_error_rows(stage) for stage in (run.aligned, run.baseline))
 
 
-def _finish(
-    config: AlignConfig,
-    plan: InputPlan,
-    columns: InputColumns,
-    run: RunDirectory,
-    retry_errors: bool,
-    console: Console,
-) -> RunMetrics:
+def _finish_jobs(jobs: Sequence[Job], console: Console) -> list[RunMetrics]:
     started_s = time.monotonic()
-    model_configs = read_model_configs(config)
-    limit = longest_model_len(config, model_configs)
-    run.reopen()
+    widest = max((job.config for job in jobs), key=lambda config: config.strategy.num_lanes)
+    model_configs = read_model_configs(widest)
+    limit = min(longest_model_len(job.config, model_configs) for job in jobs)
+    metrics = []
     with cluster():
-        places = find_places(config, model_configs)
-        given, config = config.engine, with_engine_shape(config, limit, places)
-        if None in (given.slots, given.max_model_len) and places:
-            shape = f"{config.engine.slots} slots of {config.engine.max_model_len} tokens"
+        places = find_places(widest, model_configs)
+        shaped = with_engine_shape(widest, limit, places)
+        if None in (widest.engine.slots, widest.engine.max_model_len) and places:
+            shape = f"{shaped.engine.slots} slots of {shaped.engine.max_model_len} tokens"
             console.print(f"room for {shape}", highlight=False)
-        peaks = expected_peaks(config, places)
-        works = [Work(config, plan, columns, run.aligned, retry_errors, peaks)]
-        if config.baseline_rows and config.strategy.name != "vanilla":
-            plain = config.model_copy(update={"strategy": VanillaConfig(segment_size=config.strategy.segment_size)})
-            works.append(Work(plain, plan.head(config.baseline_rows), columns, run.baseline, retry_errors, peaks))
-        with _loaded_models(config, console) as models:
-            duplicates = start_duplicate_search(plan, columns)
-            stages = [run_stage(work, models, duplicates, run, console) for work in works]
+        peaks = expected_peaks(shaped, places)
+        with _loaded_models(shaped, console) as models:
+            for job in jobs:
+                config = job.config.model_copy(update={"engine": shaped.engine})
+                metrics.append(_finish(replace(job, config=config), models, peaks, started_s, console))
+                started_s = time.monotonic()
+    return metrics
+
+
+def _finish(job: Job, models: Models, peaks: dict[Role, int], started_s: float, console: Console) -> RunMetrics:
+    """All stages of one run. What its wall time holds of loading is in `started_s`."""
+    config, plan, run = job.config, job.plan, job.run
+    run.reopen()
+    works = [Work(config, plan, job.columns, run.aligned, job.retries_errors, peaks)]
+    if config.baseline_rows and config.strategy.name != "vanilla":
+        plain = config.model_copy(update={"strategy": VanillaConfig(segment_size=config.strategy.segment_size)})
+        works.append(Work(plain, plan.head(config.baseline_rows), job.columns, run.baseline, job.retries_errors, peaks))
+    duplicates = start_duplicate_search(plan, job.columns)
+    stages = [run_stage(work, models, duplicates, run, console) for work in works]
     baseline = stages[1] if len(stages) > 1 else None
     comparison = compare_outputs(config, run.aligned.parts, run.baseline.parts) if baseline else None
     metrics = RunMetrics(stages[0], baseline, comparison, time.monotonic() - started_s)
@@ -100,7 +128,7 @@ def _finish(
     return metrics
 
 
-def _stars_error(error: BaseException | None) -> StarsError | None:
+def stars_error(error: BaseException | None) -> StarsError | None:
     """The StarsError that a task raised, inside the errors that Ray and Ray Data wrapped around it."""
     while error is not None:
         if isinstance(error, StarsError) and not isinstance(error, RayTaskError):

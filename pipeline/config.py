@@ -5,7 +5,7 @@ Every field's description gives its unit and the reason for its default; `jobs.a
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_origin
 
 from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
 
@@ -164,12 +164,14 @@ def check_model_path(model: str) -> None:
 
 
 def field_paths(section: type[BaseModel] = AlignConfig, prefix: str = "") -> dict[str, Any]:
-    """Every dotted field path of the tree with its pydantic FieldInfo; a union contributes all its members."""
+    """Every dotted field path of the tree with its pydantic FieldInfo; a union contributes all its members, and `*`
+    stands for the keys of a mapping."""
     paths: dict[str, Any] = {}
     for name, info in section.model_fields.items():
         paths[prefix + name] = info
+        below = f"{prefix}{name}.*." if get_origin(info.annotation) is dict else f"{prefix}{name}."
         for member in _sections_of(info.annotation):
-            paths |= field_paths(member, f"{prefix}{name}.")
+            paths |= field_paths(member, below)
     return paths
 
 

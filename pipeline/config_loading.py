@@ -4,6 +4,7 @@ Error lines name the dotted field and, for an unknown key, the nearest valid nam
 """
 
 import difflib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -34,11 +35,25 @@ def load_tree(root: type[ConfigT], path: str | None, overrides: list[str]) -> Co
     tree = _read_yaml(path) if path else {}
     for override in overrides:
         _apply(tree, override)
+    return validate(root, tree)
+
+
+def validate(root: type[ConfigT], tree: dict[str, Any], prefix: Callable[[str], str] = lambda section: "") -> ConfigT:
+    """`tree` as a `root`. Where it is part of a larger one, `prefix` says where each of its sections stands there.
+
+    Raises:
+        ConfigError: names every wrong field.
+    """
     try:
         return root.model_validate(tree)
     except ValidationError as error:
         known = field_paths(root)
-        raise ConfigError("; ".join(_describe(problem, known) for problem in error.errors())) from None
+        lines = [_place(problem, prefix) + _describe(problem, known) for problem in error.errors()]
+        raise ConfigError("; ".join(lines)) from None
+
+
+def _place(problem: Any, prefix: Callable[[str], str]) -> str:
+    return prefix(str(problem["loc"][0]) if problem["loc"] else "")
 
 
 def described_fields(root: type[BaseModel]) -> list[str]:
@@ -70,8 +85,7 @@ def _read_yaml(path: str) -> dict[str, Any]:
 
 def _nearest_file(path: str) -> str:
     siblings = [str(p) for p in Path(path).parent.glob("*.yaml")] if Path(path).parent.is_dir() else []
-    near = difflib.get_close_matches(path, siblings, n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    return nearest(path, siblings)
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:
@@ -99,7 +113,7 @@ def _apply(tree: dict[str, Any], override: str) -> None:
 def _describe(problem: Any, known: dict[str, Any]) -> str:
     """One line for one pydantic error: the dotted field, what is wrong, what was given."""
     location = [str(part) for part in problem["loc"]]
-    field = ".".join(part for i, part in enumerate(location) if not (i == 1 and part in STRATEGY_TAGS))
+    field = ".".join(part for i, part in enumerate(location) if not (i == 1 and location[0] == "strategy"))
     if problem["type"] == "extra_forbidden":
         if field in known:
             return f"{field}: strategy {location[1]!r} has no such key"
@@ -116,8 +130,14 @@ def _describe(problem: Any, known: dict[str, Any]) -> str:
 
 def _nearest_strategy(problem: Any) -> str:
     given = problem.get("ctx", {}).get("tag")
-    near = difflib.get_close_matches(given, STRATEGY_TAGS, n=1) if isinstance(given, str) else []
-    return f" (given: {given!r}{f'; did you mean {near[0]!r}?' if near else ''})" if given is not None else ""
+    hint = nearest(given, STRATEGY_TAGS) if isinstance(given, str) else ""
+    return f" (given: {given!r}{hint})" if given is not None else ""
+
+
+def nearest(given: str, known: Sequence[str]) -> str:
+    """A hint at the nearest known word, or nothing."""
+    near = difflib.get_close_matches(given, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _nearest_field(field: str, known: list[str]) -> str:

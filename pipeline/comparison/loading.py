@@ -1,0 +1,129 @@
+"""From the config of a comparison to its runs and judges, all checked before anything heavy loads.
+
+Every (contender, seed) is an ordinary run of the main job with a config, a plan and a run directory of its own.
+"""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.comparison.config import JUDGE_KINDS, CompareConfig, ContenderConfig, JudgeConfig, LlmJudge
+from pipeline.comparison.outputs import open_run
+from pipeline.config import AlignConfig
+from pipeline.config_loading import load_tree, nearest, validate
+from pipeline.errors import ConfigError
+from pipeline.input_plan import InputPlan, plan_input
+from pipeline.input_schema import InputColumns, check_columns
+from pipeline.run_directory import RunDirectory
+
+OURS = ("output", "seed")  # keys of `jobs.align` that a comparison sets itself
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRun:
+    """A run to be finished by this comparison, if it is not yet."""
+
+    config: AlignConfig
+    plan: InputPlan
+    columns: InputColumns
+    directory: RunDirectory
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A name, its outputs in order of its seeds, and the runs behind them; none for outputs that exist already."""
+
+    name: str
+    outputs: tuple[str, ...]
+    runs: tuple[PlannedRun, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A config with everything in it resolved. Nothing is written before it exists."""
+
+    config: CompareConfig
+    contenders: tuple[Contender, ...]
+    judges: dict[str, JudgeConfig]
+
+
+def load_comparison(path: str | None, overrides: list[str]) -> Comparison:
+    """Read, resolve and check a comparison; open its run directories.
+
+    Raises:
+        ConfigError, InputError, OutputError: what the user must mend first.
+    """
+    config = load_tree(CompareConfig, path, overrides)
+    judges = {name: _judge(name, tree) for name, tree in config.judges.items()}
+    for name, contender in config.contenders.items():
+        for output in contender.output or ():
+            open_run(name, output)
+    aligns = {name: _align_configs(config, name) for name in config.contenders}
+    planned = {name: _planned(configs) for name, configs in aligns.items()}
+    contenders = tuple(
+        Contender(
+            name,
+            contender.output or tuple(align.output for align in aligns[name]),
+            tuple(PlannedRun(*parts, RunDirectory.open(parts[0], parts[1])) for parts in planned[name]),
+        )
+        for name, contender in config.contenders.items()
+    )
+    return Comparison(config, contenders, judges)
+
+
+def run_output(config: CompareConfig, name: str, seed: int) -> str:
+    return f"{config.output.rstrip('/')}/runs/{name}-{seed}"
+
+
+def _align_configs(config: CompareConfig, name: str) -> list[AlignConfig]:
+    """The contender's config for each seed; none where its outputs exist already."""
+    contender = config.contenders[name]
+    if contender.output is not None:
+        return []
+    taken = [key for key in OURS if key in config.base]
+    if taken:
+        raise ConfigError(f"base.{taken[0]}: set by the comparison itself; see `output` and `seeds`")
+    tree = _merged(config.base, contender)
+
+    def prefix(section: str) -> str:
+        is_base = section in config.base and getattr(contender, section, None) is None
+        return "base." if is_base else f"contenders.{name}."
+
+    return [
+        validate(AlignConfig, tree | {"output": run_output(config, name, seed), "seed": seed}, prefix)
+        for seed in config.seeds
+    ]
+
+
+def _merged(base: dict[str, Any], contender: ContenderConfig) -> dict[str, Any]:
+    """The base with the contender's keys over it; a strategy of another name starts anew."""
+    tree = dict(base)
+    for section, keys in (("policy", contender.policy), ("generation", contender.generation)):
+        if keys:
+            tree[section] = {**(base.get(section) or {}), **keys}
+    if contender.strategy is not None:
+        before = base.get("strategy") or {}
+        is_same = contender.strategy.get("name", before.get("name")) == before.get("name")
+        tree["strategy"] = {**(before if is_same else {}), **contender.strategy}
+    return tree
+
+
+def _planned(configs: list[AlignConfig]) -> list[tuple[AlignConfig, InputPlan, InputColumns]]:
+    """Seeds of one contender share their input, so its footers are read once."""
+    if not configs:
+        return []
+    first = configs[0]
+    plan = plan_input(first.input, first.dataset.rows_per_shard, first.max_rows)
+    columns = check_columns(plan.schema, first)
+    return [(config, plan, columns) for config in configs]
+
+
+def _judge(name: str, tree: dict[str, Any]) -> JudgeConfig:
+    kind = tree.get("kind")
+    if kind not in JUDGE_KINDS:
+        hint = nearest(kind, list(JUDGE_KINDS)) if isinstance(kind, str) else ""
+        raise ConfigError(f"judges.{name}.kind: must be one of {', '.join(JUDGE_KINDS)} (given: {kind!r}{hint})")
+    judge = validate(JUDGE_KINDS[kind], tree, lambda section: f"judges.{name}.")
+    if isinstance(judge, LlmJudge) and judge.api_key_env and not os.environ.get(judge.api_key_env):
+        raise ConfigError(f"judges.{name}.api_key_env: the environment has no {judge.api_key_env}")
+    return judge
