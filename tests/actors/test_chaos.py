@@ -38,7 +38,7 @@ def test_one_fault_of_each_kind_costs_no_row(tmp_path):
         str(tmp_path / "chaos"),
     ]
     command = [sys.executable, "-m", "jobs.chaos", *options, *FAKES]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False)
     assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-3000:]
     assert f"{len(FAULTS)} faults in" in ended.stdout and "0 lost, 0 duplicated" in ended.stdout
     assert "run-000 --retry-errors: " in ended.stdout
