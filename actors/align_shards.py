@@ -1,4 +1,4 @@
-"""What Ray Data calls for every shard: all calls of one instance share one coordinator, so its batches stay full.
+"""What Ray Data calls for every shard: all calls of an instance share one cell's coordinator, so batches stay full.
 
 Invariant: a call returns exactly the rows it was given, each with its result.
 """
@@ -15,9 +15,10 @@ import ray
 
 from actors.coordinator import SegmentCoordinator
 from actors.keeper import ActorKeeper
+from actors.live_metrics import LiveMetrics
 from actors.monitor import Process
 from actors.patience import Keeper
-from actors.placement import Models
+from actors.placement import Cell, Models
 from pipeline.config import AlignConfig
 from pipeline.dataset import shard_block, unpack_rows
 from pipeline.duplicates import RowIndices
@@ -36,8 +37,8 @@ class AlignShards:
         columns: which input columns mean what.
         rows_per_shard: of the plan, to know a shard's first row.
         duplicates: a list that holds the reference to the sorted row indices of repeated ids.
-        models: handles of the model actors.
-        monitor: handle of the Monitor that gets this coordinator's usage.
+        models: handles of the model actors of all cells.
+        monitor: handle of the Monitor that knows which cell is this coordinator's, and gets its usage.
     """
 
     def __init__(
@@ -60,13 +61,16 @@ class AlignShards:
         self.duplicates: RowIndices = ray.get(duplicates[0])
         self.models = models
         self.coordinator_id = uuid.uuid4().hex
+        self.cell: int = ray.get(monitor.claim_cell.remote(self.process, ray.get_runtime_context().get_node_id()))
+        self.live_metrics: LiveMetrics | None = None
         self.pushing: asyncio.Task[None] | None = None
 
     async def __call__(self, block: pa.Table) -> pa.Table:
         if self.coordinator is None:  # here, not in __init__, which runs in another thread than the event loop
-            self.coordinator = SegmentCoordinator(
-                self.config, self.models.policy, self.models.reward, keepers=self._keepers()
-            )
+            cell = self.models.cells[self.cell]
+            self.coordinator = SegmentCoordinator(self.config, cell.policies, cell.rewards, keepers=self._keepers(cell))
+            num_actors = {role: len(handles) for role, handles in cell.by_role().items()}
+            self.live_metrics = LiveMetrics(self.cell, num_actors)
             self.pushing = asyncio.create_task(self._push_regularly())
         number = block.column("shard")[0].as_py()
         table = unpack_rows(block.column("rows")[0])
@@ -81,13 +85,16 @@ class AlignShards:
             time.sleep(PUSH_INTERVAL_S)
             self.monitor.hear.remote(self.process)
 
-    def _keepers(self) -> dict[str, Keeper]:
-        handles = {"policy": self.models.policy, "reward": self.models.reward}
-        return {role: ActorKeeper(handle, self.monitor) for role, handle in handles.items()}
+    def _keepers(self, cell: Cell) -> dict[str, list[Keeper]]:
+        return {
+            role: [ActorKeeper(handle, self.monitor) for handle in handles] for role, handles in cell.by_role().items()
+        }
 
     async def _push(self) -> None:
-        assert self.coordinator is not None
-        await self.monitor.push.remote(self.coordinator_id, self.process, self.coordinator.usage)
+        assert self.coordinator is not None and self.live_metrics is not None
+        usage = self.coordinator.usage
+        self.live_metrics.update(usage)
+        await self.monitor.push.remote(self.cell, self.coordinator_id, self.process, usage)
 
     async def _push_regularly(self) -> None:
         while True:

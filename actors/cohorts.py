@@ -1,11 +1,14 @@
-"""Two queues between strategies and models: rows that wait for a proposal, and rows that wait for a score.
+"""The queues between strategies and models, one per model actor: rows that wait for a proposal, or for a score.
+
+A slot of the cell lives on one policy actor and on one reward actor, and so does the row that holds it: each actor's
+cohorts are cut from its own rows.
 
 Invariants:
 - every request is answered exactly once, with its result or with the error of its model call;
 - a cohort too large for a model's memory goes back in line, to be sent in halves; a row too large alone is at fault;
 - at most two calls per model are under way (one computes, the next waits in its mailbox, so that the model does not
   idle while an answer travels);
-- a cohort is at most a 1/`cohorts_in_flight` share of all rows under way: one is scored while another is decoded;
+- a cohort is at most a 1/`cohorts_in_flight` share of its actor's rows: one is scored while another is decoded;
 - a request never waits while nothing is under way.
 """
 
@@ -33,6 +36,7 @@ from pipeline.records import (
     Segment,
     TokenArray,
 )
+from pipeline.usage import RoleUsage
 
 MAX_CALLS = 2  # per model: one computing, one in the mailbox
 # A call costs nearly the same for few rows as for many, so few wait for company. A model that is busy anyway is sent
@@ -74,6 +78,7 @@ class ProposeRequest:
     ledger: Ledger
     answer: "asyncio.Future[Segment]"
     stop: EntropyStop | None = None
+    submitted_s: float = 0.0
 
 
 @dataclass(slots=True, eq=False)
@@ -82,42 +87,49 @@ class ScoreRequest:
     prefix: TokenArray
     ledger: Ledger
     answer: "asyncio.Future[float]"
+    submitted_s: float = 0.0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class CohortQueue:
-    """Requests that wait for one model.
+    """Requests that wait for one model actor.
 
     Args:
         role: "policy" or "reward".
+        slots: the slots of the cell that live on this actor.
         call: sends a cohort of requests to the model, answers them, returns what it cost.
+        num_sources: actors whose cohorts arrive here: several policies may share a reward model.
     """
 
     role: str
+    slots: range
     call: Callable[[list[Any]], Awaitable[CallStats]]
+    num_sources: int = 1
     waiting: deque[Any] = field(default_factory=deque)
     num_calls: int = 0
-    num_rows_under_way: int = 0
+    num_rows: int = 0  # that live on this actor and wait or are under way, here or at the other model
     memory_limit: int = sys.maxsize  # most rows of a call, as far as the model's memory was heard of
+    usage: RoleUsage = field(default_factory=RoleUsage)
 
-    def take(self, target: int, is_anything_under_way: bool) -> list[Any]:
-        """The next cohort, or nothing if it is better to wait."""
+    def take(self, most: int, enough: int, is_anything_under_way: bool) -> list[Any]:
+        """The next cohort of at most `most` rows, or nothing if it is better to wait for `enough` of them."""
         if not self.waiting or self.num_calls >= MAX_CALLS:
             return []
         fill = MIN_FILL_WHEN_BUSY if self.num_calls else MIN_FILL_WHEN_IDLE
-        if is_anything_under_way and len(self.waiting) < fill * target:
+        if is_anything_under_way and len(self.waiting) < fill * enough:
             return []
-        return [self.waiting.popleft() for _ in range(min(target, len(self.waiting)))]
+        return [self.waiting.popleft() for _ in range(min(most, len(self.waiting)))]
 
-    def shrink(self, cohort: list[Any], error: ModelOutOfMemory) -> None:
+    def shrink(self, cohort: list[Any], error: ModelOutOfMemory) -> list[Any]:
         """Send no cohort larger than half of this one from now on. A row that does not fit alone is an error row, and
-        no reason to send the others one by one."""
+        no reason to send the others one by one. Returns the rows that are to be sent again."""
         if len(cohort) > 1:
             self.memory_limit = min(self.memory_limit, -(-len(cohort) // 2))
-            self.waiting.extendleft(reversed([request for request in cohort if not request.answer.done()]))
-        elif not cohort[0].answer.done():
+            return [request for request in cohort if not request.answer.done()]
+        if not cohort[0].answer.done():
             self.memory_limit = sys.maxsize
             cohort[0].answer.set_exception(RowError("out_of_memory", f"even alone in its call, {error}"))
+        return []
 
 
 class CohortScheduler:
@@ -125,23 +137,35 @@ class CohortScheduler:
 
     Args:
         config: cohorts in flight and their size.
-        queues: one per model, the most urgent first.
-        on_stats: told of every finished call: (role, stats).
+        policies: one queue per policy actor; together they hold every slot once.
+        rewards: one queue per reward actor; the same.
     """
 
-    def __init__(
-        self, config: CoordinatorConfig, queues: list[CohortQueue], on_stats: Callable[[str, CallStats], None]
-    ) -> None:
+    def __init__(self, config: CoordinatorConfig, policies: list[CohortQueue], rewards: list[CohortQueue]) -> None:
         self.config = config
-        self.queues = queues
-        self.on_stats = on_stats
+        self.policies = policies
+        self.rewards = rewards
+        self.queues = [*rewards, *policies]  # the most urgent first
         self._is_pump_due = False
         self._calls: set[asyncio.Task[None]] = set()
 
-    def submit(self, queue: CohortQueue, request: Any) -> None:
-        """Put a request in line; it is sent with the next cohort of its queue."""
+    def submit_proposal(self, request: ProposeRequest) -> None:
+        """Put a request in line; it is sent with the next cohort of its policy actor."""
+        self._submit(_home(self.policies, request.slot), request)
+
+    def submit_score(self, request: ScoreRequest) -> None:
+        """The same for its reward actor."""
+        self._submit(_home(self.rewards, request.slot), request)
+
+    def _submit(self, queue: CohortQueue, request: Any) -> None:
         queue.waiting.append(request)
+        request.submitted_s = asyncio.get_running_loop().time()
+        self._count(request, 1)
         self._wake()
+
+    def _count(self, request: Any, change: int) -> None:
+        _home(self.policies, request.slot).num_rows += change
+        _home(self.rewards, request.slot).num_rows += change
 
     def _wake(self) -> None:
         """Pump once the coroutines that are ready now have put their own requests in line."""
@@ -152,21 +176,22 @@ class CohortScheduler:
     def _pump(self) -> None:
         self._is_pump_due = False
         for queue in self.queues:
-            queue.waiting = deque(request for request in queue.waiting if not request.answer.done())
+            for request in [request for request in queue.waiting if request.answer.done()]:
+                queue.waiting.remove(request)
+                self._count(request, -1)
         while any([self._dispatch(queue) for queue in self.queues]):
             pass
 
     def _dispatch(self, queue: CohortQueue) -> bool:
-        total = sum(len(q.waiting) + q.num_rows_under_way for q in self.queues)
-        target = -(-total // self.config.cohorts_in_flight)
-        target = min(target, queue.memory_limit, self.config.max_cohort_size or target)
         is_anything_under_way = any(q.num_calls for q in self.queues)
         if is_anything_under_way and self.config.cohorts_in_flight == 1:
             return False
-        cohort = queue.take(target, is_anything_under_way)
+        share = -(-queue.num_rows // self.config.cohorts_in_flight)
+        most = min(share, queue.memory_limit, self.config.max_cohort_size or share)
+        enough = min(most, -(-queue.num_rows // (self.config.cohorts_in_flight * queue.num_sources)))
+        cohort = queue.take(most, enough, is_anything_under_way)
         if cohort:
             queue.num_calls += 1
-            queue.num_rows_under_way += len(cohort)
             for request in cohort:
                 request.ledger.num_under_way += 1
             task = asyncio.get_running_loop().create_task(self._run(queue, cohort))
@@ -175,26 +200,37 @@ class CohortScheduler:
         return bool(cohort)
 
     async def _run(self, queue: CohortQueue, cohort: list[Any]) -> None:
+        again: list[Any] = []
+        now_s = asyncio.get_running_loop().time()
+        waited_s = sum(now_s - request.submitted_s for request in cohort)
         try:
-            self.on_stats(queue.role, await queue.call(cohort))
+            stats = await queue.call(cohort)
+            queue.usage = queue.usage.add(stats, waited_s)
         except ModelOutOfMemory as error:
-            queue.shrink(cohort, error)
+            again = queue.shrink(cohort, error)
         except Exception as error:  # the call's own failure belongs to the rows that asked for it
             for request in cohort:
                 if not request.answer.done():
                     request.answer.set_exception(error)
         finally:
             queue.num_calls -= 1
-            queue.num_rows_under_way -= len(cohort)
+            queue.waiting.extendleft(reversed(again))
             for request in cohort:
                 request.ledger.end_request()
+                if request not in again:
+                    self._count(request, -1)
             self._wake()
 
 
-def propose_cohort(requests: list[ProposeRequest]) -> ProposeCohort:
-    """Lay requests out as the arrays that cross to the policy."""
+def _home(queues: list[CohortQueue], slot: int) -> CohortQueue:
+    """The queue of the actor that a slot lives on; all but the last actor hold equally many."""
+    return queues[slot // len(queues[0].slots)]
+
+
+def propose_cohort(requests: list[ProposeRequest], first_slot: int) -> ProposeCohort:
+    """Lay requests out as the arrays that cross to the policy whose first slot in the cell is `first_slot`."""
     return ProposeCohort(
-        slots_R=np.array([r.slot for r in requests], dtype=np.int32),
+        slots_R=np.array([r.slot - first_slot for r in requests], dtype=np.int32),
         prefix_tokens=np.concatenate([r.prefix for r in requests]),
         prefix_lengths_R=np.array([len(r.prefix) for r in requests], dtype=np.int32),
         num_tokens_R=np.array([r.num_tokens for r in requests], dtype=np.int32),
@@ -217,10 +253,10 @@ def _entropy_stops(requests: list[ProposeRequest]) -> dict[str, Any]:
     }
 
 
-def score_cohort(requests: list[ScoreRequest]) -> ScoreCohort:
-    """Lay requests out as the arrays that cross to the reward model."""
+def score_cohort(requests: list[ScoreRequest], first_slot: int) -> ScoreCohort:
+    """Lay requests out as the arrays that cross to the reward model whose first slot in the cell is `first_slot`."""
     return ScoreCohort(
-        slots_R=np.array([r.slot for r in requests], dtype=np.int32),
+        slots_R=np.array([r.slot - first_slot for r in requests], dtype=np.int32),
         prefix_tokens=np.concatenate([r.prefix for r in requests]),
         prefix_lengths_R=np.array([len(r.prefix) for r in requests], dtype=np.int32),
     )

@@ -1,4 +1,4 @@
-"""The segment coordinator: many prompts in flight, each one coroutine of one strategy, over two shared models.
+"""The segment coordinator: many prompts in flight, each one coroutine of one strategy, over a cell's shared models.
 
 A prompt's life:
 1. `align` renders and tokenises it, or turns its fault into an error result;
@@ -12,7 +12,9 @@ The truth lives here: models hold caches only, and a restarted model costs a pre
 Create it inside the event loop that will run it.
 """
 
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import fields, replace
+from functools import partial
 from typing import Any
 
 from actors.cohorts import (
@@ -29,7 +31,7 @@ from actors.cohorts import (
 from actors.patience import Keeper, PatientModel
 from actors.rendering import RenderedPrompt, Renderer, make_renderer
 from actors.row_session import RowSession
-from actors.slots import SlotPool
+from actors.slots import SlotPool, slots_per_reward
 from actors.stopping import text_before_stop
 from pipeline.config import AlignConfig
 from pipeline.draws import row_key
@@ -46,7 +48,9 @@ from pipeline.records import (
 from pipeline.strategies import STRATEGIES, Task
 from pipeline.strategies.task import report_nothing
 from pipeline.strategy_config import StrategyConfig
-from pipeline.usage import CoordinatorUsage
+from pipeline.usage import CoordinatorUsage, RoleUsage
+
+ModelCall = Callable[..., Awaitable[CallStats]]  # of a handle, its patience, its first slot and the requests
 
 
 class SegmentCoordinator:
@@ -54,39 +58,57 @@ class SegmentCoordinator:
 
     Args:
         config: the run's config; `engine.slots` and `engine.max_model_len` must be set.
-        policy: handle of the policy: `await policy.propose.remote(cohort)` gives Proposals.
-        reward: handle of the reward model: `await reward.score.remote(cohort)` gives Scores.
+        policies: handles of the cell's policy actors: `await policy.propose.remote(cohort)` gives Proposals. Each holds
+            `engine.slots` slots.
+        rewards: handles of its reward actors: `await reward.score.remote(cohort)` gives Scores. Each holds
+            `actors.slots.slots_per_reward` slots. Any two lists of handles will do: actors, deployments, threads.
         renderer: text to tokens; None makes the one that fits the config's models.
-        keepers: replace models that hang, by role; without one, a model that gives no answer fails the run.
+        keepers: by role, one per handle, replace models that hang; without them, a model that gives no answer fails the
+            run.
     """
 
     def __init__(
         self,
         config: AlignConfig,
-        policy: Any,
-        reward: Any,
+        policies: Sequence[Any],
+        rewards: Sequence[Any],
         renderer: Renderer | None = None,
-        keepers: dict[str, Keeper] | None = None,
+        keepers: dict[str, list[Keeper]] | None = None,
     ) -> None:
         self.config = config
-        self.policy = policy
-        self.reward = reward
         self.renderer = renderer or make_renderer(config)
         assert config.engine.slots is not None
-        self.slots = SlotPool(config.engine.slots)
-        self.propose_queue = CohortQueue("policy", self._propose_call)
-        self.score_queue = CohortQueue("reward", self._score_call)
-        self.scheduler = CohortScheduler(config.coordinator, [self.score_queue, self.propose_queue], self._add_call)
-        timeout_s, keepers = config.coordinator.call_timeout_s, keepers or {}
-        self.patience = {role: PatientModel(role, timeout_s, keepers.get(role)) for role in ("policy", "reward")}
+        self.slots = SlotPool(config.engine.slots, len(policies))
+        self.keepers = keepers or {}
+        num_reward_slots = slots_per_reward(config.engine.slots, len(policies), len(rewards))
+        self.scheduler = CohortScheduler(
+            config.coordinator,
+            self._queues("policy", policies, config.engine.slots, self._propose_call),
+            self._queues("reward", rewards, num_reward_slots, self._score_call),
+        )
         self._usage = CoordinatorUsage()
 
     @property
     def usage(self) -> CoordinatorUsage:
         """Progress and cost since the start."""
         return replace(
-            self._usage, slot_seconds=self.slots.slot_seconds, slot_capacity_seconds=self.slots.capacity_seconds
+            self._usage,
+            slot_seconds=self.slots.slot_seconds,
+            slot_capacity_seconds=self.slots.capacity_seconds,
+            policy=sum((queue.usage for queue in self.scheduler.policies), RoleUsage()),
+            reward=sum((queue.usage for queue in self.scheduler.rewards), RoleUsage()),
         )
+
+    def _queues(self, role: str, handles: Sequence[Any], num_slots: int, call: ModelCall) -> list[CohortQueue]:
+        """One queue per handle, with as many of the cell's slots as each holds."""
+        keepers = self.keepers.get(role, [None] * len(handles))
+        queues = []
+        for number, (handle, keeper) in enumerate(zip(handles, keepers, strict=True)):
+            slots = range(number * num_slots, min((number + 1) * num_slots, self.slots.num_slots))
+            patience = PatientModel(role, self.config.coordinator.call_timeout_s, keeper)
+            num_sources = len({slot // self.slots.slots_per_actor for slot in slots}) if role == "reward" else 1
+            queues.append(CohortQueue(role, slots, partial(call, handle, patience, slots.start), max(1, num_sources)))
+        return queues
 
     async def align(
         self, row: PromptRow, strategy: StrategyConfig | None = None, report: Report = report_nothing
@@ -204,15 +226,18 @@ class SegmentCoordinator:
             reward_sum=usage.reward_sum + (result.reward or 0.0),
         )
 
-    def _add_call(self, role: str, stats: CallStats) -> None:
-        self._usage = self._usage.with_call(role, stats)
-
-    async def _propose_call(self, requests: list[ProposeRequest]) -> CallStats:
-        proposals = await self.patience["policy"].answer(self.policy.propose.remote(propose_cohort(requests)))
+    @staticmethod
+    async def _propose_call(
+        policy: Any, patience: PatientModel, first_slot: int, requests: list[ProposeRequest]
+    ) -> CallStats:
+        proposals = await patience.answer(policy.propose.remote(propose_cohort(requests, first_slot)))
         answer_proposals(requests, proposals)
         return proposals.stats
 
-    async def _score_call(self, requests: list[ScoreRequest]) -> CallStats:
-        scores = await self.patience["reward"].answer(self.reward.score.remote(score_cohort(requests)))
+    @staticmethod
+    async def _score_call(
+        reward: Any, patience: PatientModel, first_slot: int, requests: list[ScoreRequest]
+    ) -> CallStats:
+        scores = await patience.answer(reward.score.remote(score_cohort(requests, first_slot)))
         answer_scores(requests, scores)
         return scores.stats

@@ -4,11 +4,13 @@ Slots change no response, but a shorter `max_model_len` turns long prompts into 
 slots give way first, as long as there are enough of them to keep the models busy.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from actors.engines.backends import Role
 from actors.memory import MemoryNeed, ModelMemory, gigabytes
+from actors.slots import slots_per_reward
+from pipeline.cluster_config import ClusterConfig
 from pipeline.config import AlignConfig
 from pipeline.errors import ConfigError
 
@@ -19,24 +21,42 @@ USABLE_FRACTION = 0.9  # of free memory; the rest is for what else runs there
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlace:
-    """A memory that some of the models share, and what is free of it."""
+    """A memory that some of the models share, and what is free of it.
+
+    Args:
+        memory_by_role: the roles whose models live there.
+        free_bytes: what they may share.
+        num_actors: how many actors of each role live there; one each where it is not said.
+        cluster: how many actors share the slots of a cell.
+    """
 
     memory_by_role: dict[Role, ModelMemory]
     free_bytes: int
+    num_actors: Mapping[Role, int] = field(default_factory=dict)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
 
     def needs(self, slots: int, max_model_len: int) -> list[MemoryNeed]:
-        return [memory.need(slots, max_model_len) for memory in self.memory_by_role.values()]
+        """One actor's need of each role, where a policy has `slots` slots."""
+        reward_slots = slots_per_reward(slots, self.cluster.policies_per_cell, self.cluster.rewards_per_cell)
+        slots_of: dict[Role, int] = {"policy": slots, "reward": reward_slots}
+        return [memory.need(slots_of[role], max_model_len) for role, memory in self.memory_by_role.items()]
+
+    def total_bytes(self, slots: int, max_model_len: int) -> int:
+        """What all actors need together."""
+        needs = self.needs(slots, max_model_len)
+        return sum(self.num_actors.get(need.role, 1) * need.total_bytes for need in needs)
 
     def fits(self, slots: int, max_model_len: int) -> bool:
-        total_bytes = sum(need.total_bytes for need in self.needs(slots, max_model_len))
-        return total_bytes <= USABLE_FRACTION * self.free_bytes
+        return self.total_bytes(slots, max_model_len) <= USABLE_FRACTION * self.free_bytes
 
     def sum_shown(self, slots: int, max_model_len: int) -> str:
         """The arithmetic in words."""
-        needs = self.needs(slots, max_model_len)
-        together = f", together {gigabytes(sum(need.total_bytes for need in needs))}" if len(needs) > 1 else ""
+        counted = [(need, self.num_actors.get(need.role, 1)) for need in self.needs(slots, max_model_len)]
+        phrases = [f"{need}{f', {count} times' if count > 1 else ''}" for need, count in counted]
+        is_sum = sum(count for _, count in counted) > 1
+        together = f", together {gigabytes(self.total_bytes(slots, max_model_len))}" if is_sum else ""
         usable = f"{gigabytes(USABLE_FRACTION * self.free_bytes)} usable"
-        return f"{', '.join(map(str, needs))}{together} of {usable} (90 % of {gigabytes(self.free_bytes)} free)"
+        return f"{', '.join(phrases)}{together} of {usable} (90 % of {gigabytes(self.free_bytes)} free)"
 
 
 def with_engine_shape(config: AlignConfig, limit: int, places: list[MemoryPlace]) -> AlignConfig:

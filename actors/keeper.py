@@ -56,16 +56,16 @@ class RestartWatch:
     """Notices that model actors died and came back; asked by the driver now and then."""
 
     def __init__(self, models: Models) -> None:
-        self.handles = {"policy": models.policy, "reward": models.reward}
-        self.num_restarts = {role: actor_record(handle)["NumRestarts"] for role, handle in self.handles.items()}
+        self.models = models.with_roles()
+        self.num_restarts = [actor_record(handle)["NumRestarts"] for _, handle in self.models]
 
     def news(self) -> list[str]:
         """One line for every model that was restarted since the last call."""
         lines = []
-        for role, handle in self.handles.items():
+        for number, (role, handle) in enumerate(self.models):
             record = actor_record(handle)
-            if record["NumRestarts"] > self.num_restarts[role]:
-                self.num_restarts[role] = record["NumRestarts"]
+            if record["NumRestarts"] > self.num_restarts[number]:
+                self.num_restarts[number] = record["NumRestarts"]
                 lines.append(f"the {role} model {record['Name']} died and is restarted; its calls are sent again")
         return lines
 

@@ -4,27 +4,34 @@ from actors.engine_shape import MemoryPlace
 from actors.engines.backends import Role
 from actors.memory import ModelMemory, model_memory
 from actors.model_limits import ModelConfigs
-from actors.placement import cluster_gpus, free_gpu_memory, free_host_memory, share_gpus
+from actors.placement import free_gpu_memory, free_host_memory
+from actors.reservation import Reservation
 from pipeline.config import AlignConfig
 
 
-def find_places(config: AlignConfig, models: ModelConfigs) -> list[MemoryPlace]:
-    """Models on CPUs share one machine's memory, halves of a GPU that GPU's; none for fakes, which need none.
-
-    Raises:
-        ConfigError: the cluster can never give the GPUs that the config asks for.
-    """
+def find_places(config: AlignConfig, models: ModelConfigs, reservation: Reservation) -> list[MemoryPlace]:
+    """Models on CPUs share the memory of the node with the most cells; a cell that fits on one GPU shares its part of
+    that; all other models have (their share of) a GPU each. None for fakes, which need none."""
     if not models:
         return []
-    shares = share_gpus(config.policy, config.reward, cluster_gpus())
+    cluster, shares = config.cluster, reservation.shares
     gpus: dict[Role, float] = {"policy": shares.policy, "reward": shares.reward}
+    counts: dict[Role, int] = {"policy": cluster.policies_per_cell, "reward": cluster.rewards_per_cell}
+    first: dict[Role, int] = {"policy": 0, "reward": cluster.policies_per_cell}
     memories: dict[Role, ModelMemory] = {
         role: model_memory(role, getattr(config, role), model, "cuda" if gpus[role] else "cpu")
         for role, model in models.items()
     }
     on_cpu = {role: memory for role, memory in memories.items() if not gpus[role]}
     on_gpu = {role: memory for role, memory in memories.items() if gpus[role]}
-    places = [MemoryPlace(on_cpu, free_host_memory())] if on_cpu else []
-    if len(on_gpu) == 2 and sum(gpus.values()) <= 1:
-        return [*places, MemoryPlace(on_gpu, free_gpu_memory(sum(gpus.values())))]
-    return [*places, *(MemoryPlace({role: memory}, free_gpu_memory(gpus[role])) for role, memory in on_gpu.items())]
+    places = []
+    if on_cpu:
+        num_actors = {role: reservation.most_cells_on_a_node * counts[role] for role in on_cpu}
+        places.append(MemoryPlace(on_cpu, free_host_memory(reservation), num_actors, cluster))
+    if on_gpu and len(bundles := shares.bundles(cluster)) == 1:
+        places.append(MemoryPlace(on_gpu, free_gpu_memory(reservation, 0, bundles[0]), counts, cluster))
+    else:
+        for role, memory in on_gpu.items():
+            free_bytes = free_gpu_memory(reservation, first[role], gpus[role])
+            places.append(MemoryPlace({role: memory}, free_bytes, {role: 1}, cluster))
+    return places

@@ -6,9 +6,8 @@ keeps its last figures; its successor has another id. A push is also a sign of l
 
 from collections import Counter
 from dataclasses import dataclass
-from functools import reduce
-from operator import add
 
+from actors.cell_claims import CellClaims
 from pipeline.usage import CoordinatorUsage
 
 
@@ -21,14 +20,26 @@ class Process:
 
 
 class Monitor:
-    def __init__(self) -> None:
+    """One per pass over the rows.
+
+    Args:
+        homes: the node of every cell.
+    """
+
+    def __init__(self, homes: tuple[str, ...] = ("",)) -> None:
         self.lines: list[str] = []
-        self.usage_by_coordinator: dict[str, CoordinatorUsage] = {}
+        self.cells = CellClaims(homes)
+        self.usage_by_coordinator: dict[tuple[int, str], CoordinatorUsage] = {}
         self.num_signs_of_life: Counter[Process] = Counter()
 
-    def push(self, coordinator_id: str, process: Process, usage: CoordinatorUsage) -> None:
-        """`usage` is everything the coordinator did since it started."""
-        self.usage_by_coordinator[coordinator_id] = usage
+    def claim_cell(self, process: Process, node: str) -> int:
+        """The cell that a coordinator is to work with; see `actors.cell_claims`."""
+        return self.cells.claim(process.actor_id, node)
+
+    def push(self, cell: int, coordinator_id: str, process: Process, usage: CoordinatorUsage) -> None:
+        """`usage` is everything the coordinator of a cell did since it started."""
+        self.usage_by_coordinator[cell, coordinator_id] = usage
+        self.cells.confirm(process.actor_id, cell)
         self.hear(process)
 
     def hear(self, process: Process) -> None:
@@ -39,7 +50,14 @@ class Monitor:
         return dict(self.num_signs_of_life)
 
     def total(self) -> CoordinatorUsage:
-        return reduce(add, self.usage_by_coordinator.values(), CoordinatorUsage())
+        return sum(self.usage_by_coordinator.values(), CoordinatorUsage())
+
+    def by_cell(self) -> dict[int, CoordinatorUsage]:
+        """The same cell by cell, of those that did anything."""
+        usages: dict[int, CoordinatorUsage] = {}
+        for (cell, _), usage in sorted(self.usage_by_coordinator.items()):
+            usages[cell] = usages.get(cell, CoordinatorUsage()) + usage
+        return usages
 
     def tell(self, line: str) -> None:
         self.lines.append(line)

@@ -1,10 +1,9 @@
-"""Where actors run: the one file with `ray.remote` and with the models' resource numbers (the graph has its own).
+"""How actors are started: the one file with `ray.remote` (what they may ask for is `actors.gpu_shares`' business).
 
 Everything asks for `num_cpus=0`: models that hold every CPU would leave none to read and write the dataset. Actors are
 named after the run and owned by the driver, so they die with it; a dead one is restarted and its call sent again.
 """
 
-import math
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,14 +14,16 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from actors.engines.backends import Role
 from actors.memory_probe import free_device_bytes, free_host_bytes
 from actors.model_loading import CONTROL, LoadingModel, wait_until_loaded
 from actors.monitor import Monitor
 from actors.policy import PolicyActor
+from actors.reservation import Reservation
 from actors.reward import RewardActor
-from pipeline.config import AlignConfig, ModelConfig
+from actors.slots import slots_per_reward
+from pipeline.config import AlignConfig
 from pipeline.duplicates import RowIndices, find_duplicates
-from pipeline.errors import ConfigError
 from pipeline.input_plan import InputPlan
 from pipeline.input_schema import InputColumns
 from pipeline.retry import Retry
@@ -31,41 +32,71 @@ PEAK_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Models:
-    """Handles of the model actors, which answer `propose`, `score` and `ping`."""
+class Cell:
+    """Handles of one cell's model actors: policies answer `propose`, rewards `score`, all of them `ping`. `home` is the
+    node that they are on if they are all on one."""
 
-    policy: Any
-    reward: Any
+    home: str
+    policies: tuple[Any, ...]
+    rewards: tuple[Any, ...]
+
+    def by_role(self) -> dict[Role, tuple[Any, ...]]:
+        return {"policy": self.policies, "reward": self.rewards}
 
 
 @dataclass(frozen=True, slots=True)
-class GpuShares:
-    policy: float
-    reward: float
+class Models:
+    """All model actors of a run."""
+
+    cells: tuple[Cell, ...]
+
+    def with_roles(self) -> list[tuple[Role, Any]]:
+        """Every handle with its role."""
+        return [(role, h) for cell in self.cells for role, handles in cell.by_role().items() for h in handles]
 
 
-def start_models(config: AlignConfig) -> Models:
-    """Start the policy and the reward model and wait until both are loaded.
+def start_models(config: AlignConfig, reservation: Reservation) -> Models:
+    """Start the policies and reward models of every cell and wait until all are loaded.
 
     Raises:
-        ConfigError: the cluster can never give the GPUs that the config asks for.
         ModelError: a model could not be loaded.
     """
-    shares = share_gpus(config.policy, config.reward, cluster_gpus())
     run_name = f"stars-{uuid.uuid4().hex[:8]}"
-    models = Models(
-        policy=_start(PolicyActor, f"{run_name}-policy", shares.policy, config.policy, config),
-        reward=_start(RewardActor, f"{run_name}-reward", shares.reward, config.reward, config),
-    )
-    roles = (("policy", config.policy, models.policy), ("reward", config.reward, models.reward))
-    loading = [LoadingModel(role, model.model or model.backend, handle) for role, model, handle in roles]
+    cells = (_start_cell(config, reservation, number, run_name) for number in range(config.cluster.cells))
+    models = Models(tuple(cells))
+    names = {role: getattr(config, role).model or getattr(config, role).backend for role in ("policy", "reward")}
+    loading = [LoadingModel(role, names[role], handle) for role, handle in models.with_roles()]
     wait_until_loaded(loading, config.coordinator.call_timeout_s)
     return models
 
 
-def start_monitor() -> Any:
+def _start_cell(config: AlignConfig, reservation: Reservation, number: int, run_name: str) -> Cell:
+    cluster, shares, slots = config.cluster, reservation.shares, config.engine.slots
+    num_policies, num_rewards = cluster.policies_per_cell, cluster.rewards_per_cell
+    assert slots is not None
+    reward_slots = slots_per_reward(slots, num_policies, num_rewards)
+    reward_engine = config.engine.model_copy(update={"slots": reward_slots})
+
+    def start(actor_class: type, role: Role, index: int, gpus: float, *arguments: Any) -> Any:
+        actor = index if role == "policy" else num_policies + index
+        scheduling = reservation.scheduling(number, actor, gpus)
+        return _start(actor_class, f"{run_name}-cell{number}-{role}{index}", gpus, scheduling, *arguments)
+
+    return Cell(
+        home=reservation.homes[number],
+        policies=tuple(
+            start(PolicyActor, "policy", i, shares.policy, config.policy, config.engine) for i in range(num_policies)
+        ),
+        rewards=tuple(
+            start(RewardActor, "reward", i, shares.reward, config.reward, reward_engine) for i in range(num_rewards)
+        ),
+    )
+
+
+def start_monitor(models: Models) -> Any:
     """Restarted where its node dies: counters may be lost, a run may not fail for want of them."""
-    return ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Monitor).remote()
+    homes = tuple(cell.home for cell in models.cells)
+    return ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Monitor).remote(homes)
 
 
 def start_duplicate_search(plan: InputPlan, columns: InputColumns) -> Any:
@@ -82,86 +113,44 @@ def _places_of(row_indices: RowIndices, duplicates: RowIndices) -> RowIndices:
     return np.flatnonzero(np.isin(row_indices, duplicates)).astype(np.int64)
 
 
-def peak_memory(models: Models) -> dict[str, int]:
-    """Most bytes each model's process ever held; a model that is dead or silent is left out."""
+def peak_memory(models: Models) -> dict[Role, int]:
+    """Most bytes that a process of each role ever held; models that are dead or silent are left out."""
     asked = {
-        role: handle.peak_memory_bytes.options(concurrency_group=CONTROL, max_task_retries=0).remote()
-        for role, handle in (("policy", models.policy), ("reward", models.reward))
+        handle.peak_memory_bytes.options(concurrency_group=CONTROL, max_task_retries=0).remote(): role
+        for role, handle in models.with_roles()
     }
-    answered, _ = ray.wait(list(asked.values()), num_returns=len(asked), timeout=PEAK_TIMEOUT_S)
-    peaks = {}
-    for role, reference in asked.items():
+    answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=PEAK_TIMEOUT_S)
+    peaks: dict[Role, int] = {}
+    for reference in answered:
         with suppress(RayError):
-            if reference in answered:
-                peaks[role] = ray.get(reference)
+            peaks[asked[reference]] = max(ray.get(reference), peaks.get(asked[reference], 0))
     return peaks
 
 
 def stop_models(models: Models) -> None:
     """Free the models' memory before the driver ends."""
-    for handle in (models.policy, models.reward):
+    for _, handle in models.with_roles():
         ray.kill(handle)
 
 
-def cluster_gpus() -> list[float]:
-    """GPUs of every node that is alive."""
-    return [node["Resources"].get("GPU", 0.0) for node in ray.nodes() if node["Alive"]]
-
-
-def share_gpus(policy: ModelConfig, reward: ModelConfig, gpus_by_node: list[float]) -> GpuShares:
-    """GPUs for each model: as configured; else one each with two GPUs, half each with one, none without.
-
-    Raises:
-        ConfigError: no node has room; the message does the sum.
-    """
-    total = sum(gpus_by_node)
-    asked = [_asked(model) for model in (policy, reward)]
-    left = total - sum(share for share in asked if share is not None)
-    fair = 0.0 if not total else 1.0 if left >= asked.count(None) else 0.5
-    shares = GpuShares(*(fair if share is None else share for share in asked))
-    for role, share in (("policy", shares.policy), ("reward", shares.reward)):
-        if share > 1 and share != int(share):
-            raise ConfigError(f"{role}.num_gpus = {share:g}: more than one GPU must be a whole number")
-    if not _fit(shares.policy, shares.reward, gpus_by_node):
-        nodes = ", ".join(f"{gpus:g}" for gpus in gpus_by_node)
-        raise ConfigError(
-            f"policy.num_gpus {shares.policy:g} + reward.num_gpus {shares.reward:g} = "
-            f"{shares.policy + shares.reward:g} GPUs cannot be placed: the cluster has {total:g} (by node: {nodes})"
-        )
-    return shares
-
-
-def free_host_memory() -> int:
-    """Bytes free on the fullest node, because a model on CPUs may be placed on any."""
-    nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
-    if nodes == [ray.get_runtime_context().get_node_id()]:
+def free_host_memory(reservation: Reservation) -> int:
+    """Bytes free on the fullest node that is home to a cell."""
+    nodes = set(reservation.homes)
+    if nodes == {ray.get_runtime_context().get_node_id()}:
         return free_host_bytes()
     probe = ray.remote(num_cpus=0)(free_host_bytes)
     strategies = [NodeAffinitySchedulingStrategy(node, soft=True) for node in nodes]
     return min(ray.get([probe.options(scheduling_strategy=strategy).remote() for strategy in strategies]))
 
 
-def free_gpu_memory(num_gpus: float) -> int:
-    """Bytes that a model with this request has free: of one GPU, since it runs on one, or its share of that."""
-    return int(min(1.0, num_gpus) * ray.get(ray.remote(num_cpus=0, num_gpus=num_gpus)(free_device_bytes).remote()))
+def free_gpu_memory(reservation: Reservation, actor: int, num_gpus: float) -> int:
+    """Bytes free of the share that actor number `actor` of any cell has of its GPU; see `Reservation.scheduling`."""
+    probe = ray.remote(num_cpus=0, num_gpus=num_gpus)(free_device_bytes)
+    places = [reservation.scheduling(cell, actor, num_gpus) for cell in range(reservation.cluster.cells)]
+    return int(num_gpus * min(ray.get([probe.options(scheduling_strategy=place).remote() for place in places])))
 
 
-def _asked(model: ModelConfig) -> float | None:
-    return 0.0 if model.backend == "fake" and model.num_gpus is None else model.num_gpus
-
-
-def _fit(policy: float, reward: float, gpus_by_node: list[float]) -> bool:
-    """Whether the two requests fit on one GPU, one node or two nodes; a fraction never spans two GPUs."""
-    whole_policy, whole_reward = math.ceil(policy), math.ceil(reward)
-    most, *others = sorted(gpus_by_node, reverse=True)
-    second = max(others, default=-1.0)
-    on_one_gpu = policy + reward <= 1 <= most
-    on_one_node = whole_policy + whole_reward <= most
-    on_two_nodes = max(whole_policy, whole_reward) <= most and min(whole_policy, whole_reward) <= second
-    return on_one_gpu or on_one_node or on_two_nodes
-
-
-def _start(actor_class: type, name: str, num_gpus: float, model: ModelConfig, config: AlignConfig) -> Any:
+def _start(actor_class: type, name: str, num_gpus: float, scheduling: Any, *arguments: Any) -> Any:
     environment = {} if num_gpus else {"CUDA_VISIBLE_DEVICES": ""}  # Ray no longer hides GPUs from those who ask for 0
     remote_class = ray.remote(
         num_cpus=0,
@@ -169,6 +158,7 @@ def _start(actor_class: type, name: str, num_gpus: float, model: ModelConfig, co
         max_restarts=-1,
         max_task_retries=-1,
         concurrency_groups={CONTROL: 1},
+        scheduling_strategy=scheduling,
         runtime_env={"env_vars": environment},
     )(actor_class)
-    return remote_class.options(name=name).remote(model, config.engine)
+    return remote_class.options(name=name).remote(*arguments)

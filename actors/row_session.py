@@ -44,7 +44,7 @@ class RowSession:
     def take(self) -> int | None:
         """A lane whose slot is idle; see `pipeline.strategies.task.Lanes`."""
         lane = next((lane for lane in range(len(self.slots)) if lane not in self.taken), None)
-        if lane is None and (borrowed := self.coordinator.slots.borrow()) is not None:
+        if lane is None and (borrowed := self.coordinator.slots.borrow(self.slots[0])) is not None:
             lane = len(self.slots)
             while lane in self.borrowed:
                 lane += 1
@@ -81,7 +81,7 @@ class RowSession:
         request = ProposeRequest(
             self.slot(lane), prefix, num_tokens, self.row_key, key, self.sampling, self.ledger, answer, stop
         )
-        self.coordinator.scheduler.submit(self.coordinator.propose_queue, request)
+        self.coordinator.scheduler.submit_proposal(request)
         segment = await answer
         return end_at_stop(segment, response_tokens, self.sampling.stop, self.coordinator.renderer.text)
 
@@ -96,9 +96,7 @@ class RowSession:
             self.sampling.stop,
         )
         answer: asyncio.Future[float] = asyncio.get_running_loop().create_future()
-        self.coordinator.scheduler.submit(
-            self.coordinator.score_queue, ScoreRequest(self.slot(lane), prefix, self.ledger, answer)
-        )
+        self.coordinator.scheduler.submit_score(ScoreRequest(self.slot(lane), prefix, self.ledger, answer))
         reward = await answer
         if not math.isfinite(reward):
             raise RowError("non_finite_reward", f"the reward model gave {reward}")

@@ -28,6 +28,7 @@ from actors.interrupts import raise_on_signals
 from actors.memory_places import find_places
 from actors.model_limits import longest_model_len, read_model_configs
 from actors.placement import Models, start_duplicate_search, start_models, stop_models
+from actors.reservation import Reservation, reserved
 from actors.stages import Work, run_stage
 from actors.summary import show_summary
 from pipeline.compare import compare_outputs
@@ -95,14 +96,14 @@ def _finish_jobs(jobs: Sequence[Job], console: Console) -> list[RunMetrics]:
     model_configs = read_model_configs(widest)
     limit = min(longest_model_len(job.config, model_configs) for job in jobs)
     metrics = []
-    with cluster():
-        places = find_places(widest, model_configs)
+    with cluster(), reserved(widest) as reservation:
+        places = find_places(widest, model_configs, reservation)
         shaped = with_engine_shape(widest, limit, places)
         if None in (widest.engine.slots, widest.engine.max_model_len) and places:
             shape = f"{shaped.engine.slots} slots of {shaped.engine.max_model_len} tokens"
             console.print(f"room for {shape}", highlight=False)
         peaks = expected_peaks(shaped, places)
-        with _loaded_models(shaped, console) as models:
+        with _loaded_models(shaped, reservation, console) as models:
             for job in jobs:
                 config = job.config.model_copy(update={"engine": shaped.engine})
                 metrics.append(_finish(replace(job, config=config), models, peaks, started_s, console))
@@ -112,7 +113,7 @@ def _finish_jobs(jobs: Sequence[Job], console: Console) -> list[RunMetrics]:
 
 def _finish(job: Job, models: Models, peaks: dict[Role, int], started_s: float, console: Console) -> RunMetrics:
     """All stages of one run. What its wall time holds of loading is in `started_s`."""
-    config, plan, run = job.config, job.plan, job.run
+    config, plan, run = job.config, job.run.kept_plan(job.plan), job.run
     run.reopen()
     works = [Work(config, plan, job.columns, run.aligned, job.retries_errors, peaks)]
     if config.baseline_rows and config.strategy.name != "vanilla":
@@ -139,10 +140,10 @@ def stars_error(error: BaseException | None) -> StarsError | None:
 
 
 @contextmanager
-def _loaded_models(config: AlignConfig, console: Console) -> Iterator[Models]:
+def _loaded_models(config: AlignConfig, reservation: Reservation, console: Console) -> Iterator[Models]:
     names = " and ".join(dict.fromkeys(model.model or model.backend for model in (config.policy, config.reward)))
     console.print(f"loading {names} …", highlight=False, soft_wrap=True)
-    models = start_models(config)
+    models = start_models(config, reservation)
     yield models
     stop_models(models)  # not after a fault: calls still in flight would be sent again and again; they die with us
 

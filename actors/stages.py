@@ -22,7 +22,7 @@ from pipeline.retry import begin_retry, end_retry, merge_retry, open_retry
 from pipeline.run_directory import RunDirectory, Stage
 from pipeline.shards import committed_shards, gather_parts
 from pipeline.storage import Location
-from pipeline.usage import CoordinatorUsage
+from pipeline.usage import CoordinatorUsage, UsageByCell, added_by_cell
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +51,19 @@ class Pass:
 
 def run_stage(work: Work, models: Models, duplicates: Any, run: RunDirectory, console: Console) -> StageMetrics:
     """Do what is left of one stage; whatever an earlier start gathered or redid is kept."""
-    started_s, usage, stage = time.monotonic(), CoordinatorUsage(), work.stage
+    started_s, stage = time.monotonic(), work.stage
+    usages: UsageByCell = {}
     if stage.name not in run.manifest.gathered:
         rows = Pass(stage.name, work.plan, work.columns, stage.shards, duplicates)
-        usage = _align(work.config, rows, models, console)
+        usages = _align(work.config, rows, models, console)
         schema = output_schema(input_schema(work.plan.schema, work.columns), work.config.strategy.name)
         stage.parts.create_directory()
         gather_parts(work.plan, stage.shards, stage.parts, schema, work.config.dataset.rows_per_file)
     run.mark_gathered(stage)
     if work.retries_errors:
         begin_retry(work.plan, work.columns, stage)
-    usage += _redo_error_rows(work, models, duplicates, console)
-    metrics = measure_stage(work.config.strategy.name, stage.parts, usage, time.monotonic() - started_s)
+    usages = added_by_cell(usages, _redo_error_rows(work, models, duplicates, console))
+    metrics = measure_stage(work.config, stage.parts, usages, time.monotonic() - started_s)
     peaks, expected = peak_memory(models), work.expected_peaks
     return replace(
         metrics,
@@ -71,25 +72,25 @@ def run_stage(work: Work, models: Models, duplicates: Any, run: RunDirectory, co
     )
 
 
-def _redo_error_rows(work: Work, models: Models, duplicates: Any, console: Console) -> CoordinatorUsage:
+def _redo_error_rows(work: Work, models: Models, duplicates: Any, console: Console) -> UsageByCell:
     retry = open_retry(work.plan, work.columns, work.stage)
-    usage = CoordinatorUsage()
+    usages: UsageByCell = {}
     if retry is not None:
         repeated = start_retry_duplicates(retry, duplicates)
         rows = Pass(f"{work.stage.name}, error rows again", retry.plan, retry.columns, retry.shards, repeated)
-        usage = _align(work.config, rows, models, console)
+        usages = _align(work.config, rows, models, console)
         merge_retry(retry, work.stage)
     end_retry(work.stage)
-    return usage
+    return usages
 
 
-def _align(config: AlignConfig, rows: Pass, models: Models, console: Console) -> CoordinatorUsage:
+def _align(config: AlignConfig, rows: Pass, models: Models, console: Console) -> UsageByCell:
     rows.shards.create_directory()
     committed = committed_shards(rows.shards)
     num_rows_before = sum(rows.plan.shard(number).num_rows for number in committed.tolist())
     if len(committed) == rows.plan.num_shards:
-        return CoordinatorUsage()
-    monitor = start_monitor()
+        return {}
+    monitor = start_monitor(models)
     arguments = (config, rows.columns, rows.plan.rows_per_shard, [rows.duplicates], models, monitor)
 
     watch, coordinators = RestartWatch(models), CoordinatorWatch(monitor, config.coordinator.call_timeout_s)
@@ -103,4 +104,5 @@ def _align(config: AlignConfig, rows: Pass, models: Models, console: Console) ->
 
     with shown_progress(console, rows.title, rows.plan.num_rows, num_rows_before, usage):
         run_graph(config, rows.plan, rows.columns, committed, AlignerSpec(AlignShards, arguments), rows.shards)
-    return usage()
+    usage()  # the last lines
+    return ray.get(monitor.by_cell.remote())

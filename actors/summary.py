@@ -66,6 +66,8 @@ def _lines(metrics: RunMetrics) -> list[tuple[str, str]]:
     if stage.policy.num_calls:
         lines.append(("models", _model_line(stage)))
         lines.append(("speed", f"{stage.response_tokens_per_s:,.0f} accepted tokens/s, {stage.rows_per_s:,.1f} rows/s"))
+    if stage.advice is not None:
+        lines.append(("next GPU", stage.advice.sentence))
     lines += [("memory", _memory_line(role, m)) for role, m in _too_large(stage)]
     return lines
 

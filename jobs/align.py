@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
         config = load_config(options.config, options.overrides)
         if options.fresh:
             config = _with_fresh_output(config)
-        plan = plan_input(config.input, config.dataset.rows_per_shard, config.max_rows)
+        plan = plan_input(config.input, config.dataset.rows_per_shard, config.max_rows, config.cluster.cells)
         columns = check_columns(plan.schema, config)
         run = RunDirectory.open(config, plan)
     except StarsError as error:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, get_origin
 
 from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
 
+from pipeline.cluster_config import ClusterConfig
 from pipeline.section import Section
 from pipeline.strategy_config import StrategyConfig
 
@@ -26,19 +27,17 @@ class GenerationConfig(Section):
 
 
 class ModelConfig(Section):
-    """One model, its precision and its share of a GPU."""
+    """One model and its precision."""
 
     backend: Literal["transformers", "fake"] = Field(
-        "transformers", description="transformers runs a real model; fake is deterministic, of a fixed cost, no torch"
+        "transformers", description="transformers runs a real model; fake is deterministic, of a known cost, no torch"
     )
     model: str = Field("", description="a folder, or a Hugging Face name")
     dtype: Literal["float32", "bfloat16", "float16"] = Field("bfloat16", description="weights and cache")
-    num_gpus: float | None = Field(
-        None, ge=0.0, description="GPUs for this actor; null: one each with two GPUs, half each with one, none without"
-    )
     num_threads: int = Field(1, ge=1, description="CPU threads; at 1, logits depend least on a cohort's width")
     fake_call_ms: float = Field(0.0, ge=0.0, description="backend fake: fixed milliseconds per call")
     fake_row_ms: float = Field(0.0, ge=0.0, description="backend fake: milliseconds per row of a call")
+    fake_token_ms: float = Field(0.0, ge=0.0, description="backend fake: milliseconds per token fed to catch up")
 
     @field_validator("model")
     @classmethod
@@ -91,8 +90,8 @@ class DatasetConfig(Section):
     rows_per_shard: int | None = Field(
         None,
         ge=1,
-        description="rows that travel, finish and are committed together; null: 16, or a 4,000th of the input if that "
-        "is more, since some seven shards are written a second, and a kill costs the work of a few",
+        description="rows that travel, finish and are committed together; null: 16, or 8 for every cell, or a 4,000th "
+        "of the input if that is more, since some seven shards are written a second, and a kill costs the work of a few",
     )
     read_rows: int = Field(4096, ge=1, description="rows read by one task; a multiple of rows_per_shard works best")
     rows_per_file: int = Field(100_000, ge=1, description="rows of one output part file")
@@ -123,6 +122,7 @@ class AlignConfig(Section):
     reward: RewardConfig
     generation: GenerationConfig = GenerationConfig()
     strategy: StrategyConfig
+    cluster: ClusterConfig = ClusterConfig()
     engine: EngineConfig = EngineConfig()
     coordinator: CoordinatorConfig = CoordinatorConfig()
     dataset: DatasetConfig = DatasetConfig()

@@ -1,6 +1,6 @@
 """The Ray Data graph: span descriptors → rows read and cut into shards → shards aligned → shard files.
 
-    from_items(spans) → read (task, one block per shard) → aligner (one actor, many calls at once) → write (task)
+    from_items(spans) → read (task, one block per shard) → aligner (actor per cell, many calls at once) → write (task)
 
 Invariants: a block is one shard, a task is one block, and a commit is one renamed file; a shard that is already
 committed is neither decoded nor sent anywhere. The driver holds descriptors only, and its memory does not grow with the
@@ -29,6 +29,7 @@ from pipeline.storage import Location
 
 ROWS_IN_FLIGHT_PER_SLOT = 4  # enough that a finished row's slot never waits for Ray Data to bring the next
 MAX_SHARDS_PER_GRAPH = 1000
+MIN_SHARDS_PER_GRAPH_AND_CELL = 64  # cells run dry, one after the other, at the end of every graph
 MAX_BLOCKS_OF_SPANS = 1000
 TOLD_BY_US = ("ray.data._internal.execution.streaming_executor_state", "ray.data.exceptions")  # why a run failed
 FALSE_ALARMS = (
@@ -74,7 +75,7 @@ def run_graph(
     """Align every shard that is not committed yet, and commit each as it is done."""
     configure_ray_data()
     shared = ray.put((plan, columns, committed))
-    for first, end in legs(plan, committed):
+    for first, end in legs(plan, committed, config.cluster.cells):
         spans = [
             span
             for span in spans_between(plan, config.dataset.read_rows, first, end)
@@ -83,11 +84,12 @@ def run_graph(
         _run_leg(config, plan, spans, shared, aligner, shards)
 
 
-def legs(plan: InputPlan, committed: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+def legs(plan: InputPlan, committed: npt.NDArray[np.int64], cells: int = 1) -> Iterator[tuple[int, int]]:
     """Ranges of shard numbers with work for one graph each."""
     waiting = np.setdiff1d(np.arange(plan.num_shards), committed, assume_unique=True)
-    for i in range(0, len(waiting), MAX_SHARDS_PER_GRAPH):
-        leg = waiting[i : i + MAX_SHARDS_PER_GRAPH]
+    size = max(MAX_SHARDS_PER_GRAPH, MIN_SHARDS_PER_GRAPH_AND_CELL * cells)
+    for i in range(0, len(waiting), size):
+        leg = waiting[i : i + size]
         yield int(leg[0]), int(leg[-1]) + 1
 
 
@@ -104,7 +106,7 @@ def _run_leg(
     config: AlignConfig, plan: InputPlan, spans: list[Span], shared: Any, aligner: AlignerSpec, shards: Location
 ) -> None:
     assert config.engine.slots is not None
-    calls = calls_in_flight(config.engine.slots, plan.rows_per_shard)
+    calls = calls_in_flight(config.engine.slots * config.cluster.policies_per_cell, plan.rows_per_shard)
     items = [{"first_row": span.first_row, "end_row": span.end_row} for span in spans]
     (
         ray.data.from_items(items, override_num_blocks=min(len(items), MAX_BLOCKS_OF_SPANS))
@@ -118,7 +120,7 @@ def _run_leg(
             zero_copy_batch=True,
             num_cpus=0,
             compute=ActorPoolStrategy(
-                size=1, max_concurrent_calls_per_actor=calls, max_tasks_in_flight_per_actor=calls
+                size=config.cluster.cells, max_concurrent_calls_per_actor=calls, max_tasks_in_flight_per_actor=calls
             ),
         )
         .write_datasink(ShardSink(shards, plan.rows_per_shard))
@@ -126,7 +128,7 @@ def _run_leg(
 
 
 def calls_in_flight(slots: int, rows_per_shard: int) -> int:
-    """Shards that the aligner works on at once, so that rows outnumber slots."""
+    """Shards that one cell's aligner works on at once, so that rows outnumber the cell's slots."""
     return max(2, -(-ROWS_IN_FLIGHT_PER_SLOT * slots // rows_per_shard))
 
 

@@ -10,10 +10,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from pipeline.cluster_config import ClusterConfig
 from pipeline.config import AlignConfig
 from pipeline.input_plan import InputPlan
 from pipeline.storage import locate
 
+ROWS_PER_SHARD = "rows per shard"
+FAKE_COSTS = ("fake_call_ms", "fake_row_ms", "fake_token_ms")
 THROUGHPUT_ONLY = frozenset(
     {
         "input",  # the files themselves are compared
@@ -28,8 +31,8 @@ THROUGHPUT_ONLY = frozenset(
         "coordinator.call_timeout_s",
         "dataset.read_rows",
         "dataset.rows_per_shard",  # as the plan has it, it is compared
-        *(f"{role}.{name}" for role in ("policy", "reward") for name in ("num_gpus", "num_threads")),
-        *(f"{role}.{name}" for role in ("policy", "reward") for name in ("fake_call_ms", "fake_row_ms")),
+        *(f"cluster.{name}" for name in ClusterConfig.model_fields),
+        *(f"{role}.{name}" for role in ("policy", "reward") for name in ("num_threads", *FAKE_COSTS)),
     }
 )
 
@@ -59,7 +62,7 @@ def fingerprint(config: AlignConfig, plan: InputPlan) -> dict[str, Any]:
     return fields | {
         "input files": f"{len(files)} files, digest {_digest(files)}",
         "input rows": plan.num_rows,
-        "rows per shard": plan.rows_per_shard,
+        ROWS_PER_SHARD: plan.rows_per_shard,
         "input columns": f"{len(plan.schema.names)} columns, digest {_digest(str(plan.schema.remove_metadata()))}",
         "policy model files": _model_files(config.policy.model),
         "reward model files": _model_files(config.reward.model),

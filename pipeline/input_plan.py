@@ -19,6 +19,8 @@ from pipeline.storage import Location
 MAX_GROUPS_PER_SPAN = 256  # a span of many tiny files or row groups still starts to yield soon
 MIN_ROWS_PER_SHARD = 16
 MAX_SHARDS = 4_000  # a kill costs the work of a few shards; Ray Data writes some seven a second
+ROWS_PER_SHARD_AND_CELL = 8  # Ray Data's dispatch is a few shards a second, however many cells wait for it
+MIN_SHARDS_PER_CELL = 8  # or cells would run dry at different times
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +93,8 @@ class InputPlan:
             yield Span(first_row, self.num_rows)
 
 
-def plan_input(text: str, rows_per_shard: int | None, max_rows: int | None) -> InputPlan:
-    """Find the Parquet files `text` names (a file, a directory, a glob) and read their footers.
+def plan_input(text: str, rows_per_shard: int | None, max_rows: int | None, cells: int = 1) -> InputPlan:
+    """Find the Parquet files `text` names (a file, a directory, a glob), which `cells` cells share; read their footers.
 
     Raises:
         InputError: nothing there, a file that is not Parquet, schemas that do not fit together.
@@ -109,11 +111,14 @@ def plan_input(text: str, rows_per_shard: int | None, max_rows: int | None) -> I
         first_row += files[-1].num_rows
     schema = _unify([(file.relative_path, footer[0]) for file, footer in zip(files, footers, strict=True)])
     num_rows = first_row if max_rows is None else min(first_row, max_rows)
-    return InputPlan(filesystem, tuple(files), schema, num_rows, rows_per_shard or default_rows_per_shard(num_rows))
+    rows_per_shard = rows_per_shard or default_rows_per_shard(num_rows, cells)
+    return InputPlan(filesystem, tuple(files), schema, num_rows, rows_per_shard)
 
 
-def default_rows_per_shard(num_rows: int) -> int:
-    return max(MIN_ROWS_PER_SHARD, -(-num_rows // MAX_SHARDS))
+def default_rows_per_shard(num_rows: int, cells: int = 1) -> int:
+    """More for more cells, as far as every cell still gets several shards, and for inputs of many rows."""
+    for_cells = min(ROWS_PER_SHARD_AND_CELL * cells, num_rows // (MIN_SHARDS_PER_CELL * cells))
+    return max(MIN_ROWS_PER_SHARD, for_cells, -(-num_rows // MAX_SHARDS))
 
 
 def plan_file(location: Location, rows_per_shard: int) -> InputPlan:

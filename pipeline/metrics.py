@@ -12,9 +12,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
+from pipeline.advice import Advice, advise
+from pipeline.config import AlignConfig
 from pipeline.shards import part_files
 from pipeline.storage import Location
-from pipeline.usage import CoordinatorUsage, RoleUsage
+from pipeline.usage import RoleUsage, UsageByCell, total_usage
 
 SUMMED = ("num_prompt_tokens", "num_response_tokens", "num_policy_tokens", "num_reward_tokens")
 
@@ -43,9 +45,10 @@ class OutputTotals:
 
 @dataclass(frozen=True, slots=True)
 class RoleMetrics:
-    """One model's share of the run. Of its busy time, `prefill_s` brought caches up to their prefixes (all of it, for
-    a reward model) and `sampling_s` drew tokens; the rest decoded. `busy_fraction` is over its first call's start to
-    its last call's end. `peak_bytes` is the most its process ever held (on its GPU if it has one),
+    """One role's share of the run. Of its busy time, `prefill_s` brought caches up to their prefixes (all of it, for a
+    reward model) and `sampling_s` drew tokens; the rest decoded. `busy_fraction` and `tokens_per_s` are over the time
+    from an actor's first call to its last one's end, of all its actors; `mean_queue_wait_s` is what a row waited before
+    its call was sent. `peak_bytes` is the most that one process ever held (on its GPU if it has one),
     `expected_peak_bytes` what it holds when all slots are full; null where that is not known."""
 
     num_calls: int
@@ -56,8 +59,21 @@ class RoleMetrics:
     sampling_s: float
     busy_fraction: float
     mean_cohort_size: float
+    tokens_per_s: float
+    mean_queue_wait_s: float
     peak_bytes: int | None = None
     expected_peak_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CellMetrics:
+    """One cell's share of a stage; peaks are known by role only."""
+
+    cell: int
+    num_rows_done: int
+    slot_occupancy: float | None
+    policy: RoleMetrics
+    reward: RoleMetrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +95,8 @@ class StageMetrics:
     slot_occupancy: float | None
     policy: RoleMetrics
     reward: RoleMetrics
+    cells: tuple[CellMetrics, ...]
+    advice: Advice | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +125,12 @@ class RunMetrics:
         return TypeAdapter(cls).validate_json(location.read_text())
 
 
-def measure_stage(strategy: str, parts: Location, usage: CoordinatorUsage, wall_s: float) -> StageMetrics:
+def measure_stage(config: AlignConfig, parts: Location, usages: UsageByCell, wall_s: float) -> StageMetrics:
     """Read the stage's output once and put its figures beside the models' counters."""
-    totals = measure_output(parts)
+    totals, usage = measure_output(parts), total_usage(usages)
     good = totals.num_good_rows
     return StageMetrics(
-        strategy=strategy,
+        strategy=config.strategy.name,
         totals=totals,
         mean_reward=_ratio(totals.reward_sum, good),
         acceptance_rate=_ratio(totals.num_segments - totals.num_fallbacks, totals.num_attempts),
@@ -127,6 +145,11 @@ def measure_stage(strategy: str, parts: Location, usage: CoordinatorUsage, wall_
         slot_occupancy=usage.slot_occupancy,
         policy=_role(usage.policy),
         reward=_role(usage.reward),
+        cells=tuple(
+            CellMetrics(cell, u.num_rows_done, u.slot_occupancy, _role(u.policy), _role(u.reward))
+            for cell, u in usages.items()
+        ),
+        advice=advise(config.cluster, config.coordinator.cohorts_in_flight, usage),
     )
 
 
@@ -177,4 +200,6 @@ def _role(usage: RoleUsage) -> RoleMetrics:
         usage.sampling_s,
         usage.busy_fraction,
         usage.mean_cohort_size,
+        usage.tokens_per_s,
+        usage.mean_queue_wait_s,
     )

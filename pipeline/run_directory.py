@@ -23,7 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipeline.config import AlignConfig
 from pipeline.errors import OutputError
-from pipeline.fingerprint import differences, fingerprint, package_version
+from pipeline.fingerprint import ROWS_PER_SHARD, differences, fingerprint, package_version
 from pipeline.input_files import reads
 from pipeline.input_plan import InputPlan
 from pipeline.shards import SHARD_NAME, part_file, part_files
@@ -68,6 +68,10 @@ class RunDirectory:
     @property
     def metrics_file(self) -> Location:
         return self.run / "metrics.json"
+
+    def kept_plan(self, plan: InputPlan) -> InputPlan:
+        """The plan with the shards of the run's first start: another number of cells would cut the input otherwise."""
+        return replace(plan, rows_per_shard=self.manifest.fingerprint[ROWS_PER_SHARD])
 
     @property
     def is_finished(self) -> bool:
@@ -128,6 +132,8 @@ class RunDirectory:
             run = cls(root, _read_manifest(root) or _new_manifest(config, print_now))
             if not run._holds_work():
                 run = cls(root, _new_manifest(config, print_now))
+            if config.dataset.rows_per_shard is None:
+                print_now[ROWS_PER_SHARD] = run.manifest.fingerprint.get(ROWS_PER_SHARD)
             _refuse_another_run(config.output, run, print_now)
             if not run.is_finished:
                 run._prepare(config)

@@ -1,58 +1,84 @@
 """What a run cost, as counters that add up: one object per model role, one per coordinator."""
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 
 from pipeline.records import CallStats
 
 
 @dataclass(frozen=True, slots=True)
 class RoleUsage:
-    """Calls, rows and tokens of one model role. Instants are `time.time()` seconds on the model's machine."""
+    """Calls, rows and tokens of one model actor, or of several added up.
+
+    `actor_s` is the time from the first call's start to the last call's end, of each actor; `queue_wait_s` what rows
+    waited before their call was sent, added up; `num_rows_squared` and `row_busy_s` are sums over calls of rows² and of
+    rows × seconds. `last_ended_s` is `time.time()` on the model's machine.
+    """
 
     num_calls: int = 0
     num_rows: int = 0
     num_tokens: int = 0
     busy_s: float = 0.0
-    first_started_s: float = 0.0
+    actor_s: float = 0.0
     last_ended_s: float = 0.0
     prefill_s: float = 0.0
     sampling_s: float = 0.0
+    queue_wait_s: float = 0.0
+    num_rows_squared: int = 0
+    row_busy_s: float = 0.0
 
-    def add(self, stats: CallStats) -> "RoleUsage":
-        """The usage after one more call."""
+    def add(self, stats: CallStats, queue_wait_s: float = 0.0) -> "RoleUsage":
+        """The usage of one actor after one more call."""
+        rows, busy_s = len(stats.pushed_tokens_R), stats.ended_s - stats.started_s
+        since_s = self.last_ended_s if self.num_calls else stats.started_s
         return RoleUsage(
             num_calls=self.num_calls + 1,
-            num_rows=self.num_rows + len(stats.pushed_tokens_R),
+            num_rows=self.num_rows + rows,
             num_tokens=self.num_tokens + int(stats.pushed_tokens_R.sum()),
-            busy_s=self.busy_s + stats.ended_s - stats.started_s,
+            busy_s=self.busy_s + busy_s,
+            actor_s=self.actor_s + max(0.0, stats.ended_s - since_s),
+            last_ended_s=max(self.last_ended_s, stats.ended_s),
             prefill_s=self.prefill_s + stats.prefill_s,
             sampling_s=self.sampling_s + stats.sampling_s,
-            first_started_s=min(self.first_started_s or stats.started_s, stats.started_s),
-            last_ended_s=max(self.last_ended_s, stats.ended_s),
+            queue_wait_s=self.queue_wait_s + queue_wait_s,
+            num_rows_squared=self.num_rows_squared + rows * rows,
+            row_busy_s=self.row_busy_s + rows * busy_s,
         )
 
     def __add__(self, other: "RoleUsage") -> "RoleUsage":
-        starts = [usage.first_started_s for usage in (self, other) if usage.num_calls]
-        return RoleUsage(
-            num_calls=self.num_calls + other.num_calls,
-            num_rows=self.num_rows + other.num_rows,
-            num_tokens=self.num_tokens + other.num_tokens,
-            busy_s=self.busy_s + other.busy_s,
-            prefill_s=self.prefill_s + other.prefill_s,
-            sampling_s=self.sampling_s + other.sampling_s,
-            first_started_s=min(starts, default=0.0),
-            last_ended_s=max(self.last_ended_s, other.last_ended_s),
-        )
+        """The usage of two actors together, or of one actor under two coordinators."""
+        sums = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)}
+        return RoleUsage(**sums | {"last_ended_s": max(self.last_ended_s, other.last_ended_s)})
 
     @property
     def busy_fraction(self) -> float:
-        """Share of the time from the first call's start to the last call's end that was spent in calls."""
-        span_s = self.last_ended_s - self.first_started_s
-        return self.busy_s / span_s if span_s > 0 else 0.0
+        """Share of the actors' time that was spent in calls."""
+        return self.busy_s / self.actor_s if self.actor_s > 0 else 0.0
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Tokens pushed per second of an actor's time."""
+        return self.num_tokens / self.actor_s if self.actor_s > 0 else 0.0
 
     @property
     def mean_cohort_size(self) -> float:
         return self.num_rows / self.num_calls if self.num_calls else 0.0
+
+    def call_s(self, num_rows: float) -> float:
+        """Seconds of a call of so many rows: a line through what was measured, which never falls as rows are added and
+        starts at or above nothing."""
+        mean_s, mean_rows = self.busy_s / self.num_calls, self.mean_cohort_size
+        spread = self.num_rows_squared / self.num_calls - mean_rows**2
+        slope = (
+            (self.row_busy_s / self.num_calls - mean_rows * mean_s) / spread if spread > 1e-6 else mean_s / mean_rows
+        )
+        slope = min(max(slope, 0.0), mean_s / mean_rows)
+        return mean_s + slope * (num_rows - mean_rows)
+
+    @property
+    def mean_queue_wait_s(self) -> float:
+        """Seconds that a row waited before its call was sent."""
+        return self.queue_wait_s / self.num_rows if self.num_rows else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +121,16 @@ class CoordinatorUsage:
         """The usage of two coordinators together."""
         return CoordinatorUsage(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
 
-    def with_call(self, role: str, stats: CallStats) -> "CoordinatorUsage":
-        """The usage after one more call of `role`, "policy" or "reward"."""
-        return replace(self, **{role: getattr(self, role).add(stats)})
+
+UsageByCell = Mapping[int, CoordinatorUsage]
+
+
+def total_usage(usages: UsageByCell) -> CoordinatorUsage:
+    """All cells together."""
+    return sum(usages.values(), CoordinatorUsage())
+
+
+def added_by_cell(first: UsageByCell, second: UsageByCell) -> UsageByCell:
+    """Two passes over the rows, cell by cell."""
+    none = CoordinatorUsage()
+    return {cell: first.get(cell, none) + second.get(cell, none) for cell in sorted(first.keys() | second.keys())}

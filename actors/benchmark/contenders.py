@@ -24,7 +24,7 @@ from actors.benchmark.reference_contenders import ReferenceContender
 from actors.benchmark.vllm_process import VllmProcess, vllm_interpreter
 from actors.benchmark.workload import Workload
 from actors.model_loading import last_line
-from actors.placement import Models, cluster_gpus
+from actors.reservation import cluster_gpus
 from pipeline.benchmark_config import BenchmarkConfig, ContenderName
 
 
@@ -99,7 +99,7 @@ class Starter:
 
     def actor(self, actor_class: type, *args: Any) -> Any:
         """An actor that has loaded its models, so that nobody loads while another is measured."""
-        num_gpus = self.config.num_gpus if sum(cluster_gpus()) else 0
+        num_gpus = self.config.num_gpus if cluster_gpus() else 0
         actor = ray.remote(num_cpus=0, num_gpus=num_gpus)(actor_class).remote(*args)
         _answer(actor.__ray_ready__.remote())
         return actor
@@ -120,13 +120,11 @@ def _pipeline(starter: Starter, name: str) -> list[Contender | Absent]:
     config, contenders = starter.config, []
     for proposals in config.proposals_per_round:
         pipeline = config.pipeline(proposals, starter.folders.policy, starter.folders.reward)
-        models = Models(
-            policy=starter.actor(MeasuredPolicyActor, pipeline.policy, pipeline.engine),
-            reward=starter.actor(MeasuredRewardActor, pipeline.reward, pipeline.engine),
-        )
+        policy = starter.actor(MeasuredPolicyActor, pipeline.policy, pipeline.engine)
+        reward = starter.actor(MeasuredRewardActor, pipeline.reward, pipeline.engine)
         rows_in_flight = config.slots if proposals > 1 else None
-        coordinator = ray.remote(num_cpus=0)(PipelineContender).remote(pipeline, models, rows_in_flight)
-        actors = (coordinator, models.policy, models.reward)
+        coordinator = ray.remote(num_cpus=0)(PipelineContender).remote(pipeline, policy, reward, rows_in_flight)
+        actors = (coordinator, policy, reward)
         contenders.append(ActorContender(f"{name} k={proposals}", config.num_prompts, actors, "run"))
     return contenders
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import Any
 
 import numpy as np
 
@@ -9,7 +10,6 @@ from actors.benchmark.measurement import Measurement, ProcessUsage, Stopwatch, l
 from actors.benchmark.workload import Lockstep, Workload
 from actors.coordinator import SegmentCoordinator
 from actors.engines.backends import load_engine
-from actors.placement import Models
 from actors.policy import PolicyActor
 from actors.rendering import RenderedPrompt
 from actors.reward import RewardActor
@@ -50,19 +50,19 @@ class PipelineContender:
 
     Args:
         config: the pipeline's config with forced acceptance.
-        models: handles of a MeasuredPolicyActor and a MeasuredRewardActor.
+        policy: handle of a MeasuredPolicyActor.
+        reward: handle of a MeasuredRewardActor.
         rows_in_flight: most rows at once; None leaves that to the slots.
     """
 
-    def __init__(self, config: AlignConfig, models: Models, rows_in_flight: int | None) -> None:
+    def __init__(self, config: AlignConfig, policy: Any, reward: Any, rows_in_flight: int | None) -> None:
         self.config = config
-        self.models = models
+        self.policy = policy
+        self.reward = reward
         self.rows_in_flight = rows_in_flight
 
     async def run(self, workload: Workload) -> Measurement:
-        coordinator = SegmentCoordinator(
-            self.config, self.models.policy, self.models.reward, WorkloadRenderer(workload)
-        )
+        coordinator = SegmentCoordinator(self.config, [self.policy], [self.reward], WorkloadRenderer(workload))
         room: AbstractAsyncContextManager[object] = (
             asyncio.Semaphore(self.rows_in_flight) if self.rows_in_flight else nullcontext()
         )
@@ -96,7 +96,7 @@ class PipelineContender:
 
     async def _processes(self) -> tuple[ProcessUsage, ...]:
         """Waits until both models are loaded, too."""
-        policy, reward = await self.models.policy.usage.remote(), await self.models.reward.usage.remote()
+        policy, reward = await self.policy.usage.remote(), await self.reward.usage.remote()
         return policy, reward, process_usage("coordinator")
 
 

@@ -61,7 +61,7 @@ class VllmProcess:
             num_rows=answer["num_proposed"] // workload.segment_size,
             num_tokens=answer["num_pushed"],
             busy_s=answer["busy_s"],
-            first_started_s=answer["started_s"],
+            actor_s=answer["ended_s"] - answer["started_s"],
             last_ended_s=answer["ended_s"],
         )
         return Measurement(

@@ -1,10 +1,14 @@
-"""Fake models of a fixed cost: deterministic, without torch, chosen by `backend: fake`.
+"""Fake models of a known cost: deterministic, without torch, chosen by `backend: fake`.
+
+A call costs so much, and so much for each of its rows (a policy's decoding) and for each token that brings a cache up
+to its prefix. `actors.simulation.costs` fits the three to real calls.
 
 Used by dry runs, by simulation, and by the tests of everything that is not an engine. A fake keeps the same token
 accounts as a real engine, through the same prefix plan.
 """
 
 import time
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +23,30 @@ END_PROBABILITY = 0.01
 MAX_ENTROPY = 4.0
 
 
+class Clock(Protocol):
+    def time(self) -> float: ...
+
+    def wait_until(self, instant_s: float) -> None: ...
+
+
+class WallClock:
+    """Real time."""
+
+    def time(self) -> float:
+        return time.time()
+
+    def wait_until(self, instant_s: float) -> None:
+        time.sleep(max(0.0, instant_s - time.time()))
+
+
 class FakeModel:
     """The part both fakes share: the clock and the token accounts."""
 
     def __init__(self, config: ModelConfig, engine: EngineConfig) -> None:
         assert engine.slots is not None and engine.max_model_len is not None
+        self.clock: Clock = WallClock()
         self.call_s, self.row_s = config.fake_call_ms / 1000, config.fake_row_ms / 1000
+        self.token_s = config.fake_token_ms / 1000
         self.table = TokenTable(engine.slots, engine.max_model_len)
 
     def catch_up(
@@ -38,10 +60,13 @@ class FakeModel:
                 self.table.set(int(slots_R[feed.row]), prefixes[feed.row][: feed.end])
         return pushed_R
 
-    def stats(self, pushed_R: npt.NDArray[np.int32], started_s: float) -> CallStats:
-        """Wait out the cost of one call, then close its account."""
-        time.sleep(max(0.0, started_s + self.call_s + self.row_s * len(pushed_R) - time.time()))
-        return CallStats(pushed_R, started_s, time.time())
+    def stats(
+        self, fed_R: npt.NDArray[np.int32], started_s: float, decoded_R: npt.NDArray[np.int32] | int = 0
+    ) -> CallStats:
+        """Wait out the cost of one call, then close its account: tokens fed to catch up, and tokens decoded."""
+        prefill_s = self.token_s * int(fed_R.sum())
+        self.clock.wait_until(started_s + self.call_s + self.row_s * len(fed_R) + prefill_s)
+        return CallStats(fed_R + decoded_R, started_s, self.clock.time(), prefill_s)
 
 
 class FakePolicy(FakeModel):
@@ -49,7 +74,7 @@ class FakePolicy(FakeModel):
     is drawn with it, uniformly from 0 to MAX_ENTROPY nats."""
 
     def propose(self, cohort: ProposeCohort) -> Proposals:
-        started_s = time.time()
+        started_s = self.clock.time()
         prefixes = split_prefixes(cohort.prefix_tokens, cohort.prefix_lengths_R)
         pushed_R = self.catch_up(cohort.slots_R, prefixes, keep_last=True)
         words_RT, chances_RT = token_subkeys(cohort.row_keys_R, cohort.draw_keys_R3, int(cohort.num_tokens_R.max()))
@@ -62,7 +87,7 @@ class FakePolicy(FakeModel):
         looks_ahead_R = (limits_R < first_end_R) & (limits_R < cohort.num_tokens_R)
         for slot, prefix, tokens, length in zip(cohort.slots_R, prefixes, tokens_RT, lengths_R, strict=True):
             self.table.set(int(slot), np.concatenate([prefix, tokens[: length - 1]]))
-        stats = self.stats(pushed_R + lengths_R + looks_ahead_R, started_s)
+        stats = self.stats(pushed_R, started_s, lengths_R + looks_ahead_R)
         return Proposals(tokens_RT, lengths_R, first_end_R <= limits_R, stats)
 
 
@@ -80,7 +105,7 @@ class FakeReward(FakeModel):
     """Rewards the share of vowels among the last 16 tokens of a prefix: cheap, deterministic, in [0, 1]."""
 
     def score(self, cohort: ScoreCohort) -> Scores:
-        started_s = time.time()
+        started_s = self.clock.time()
         prefixes = split_prefixes(cohort.prefix_tokens, cohort.prefix_lengths_R)
         pushed_R = self.catch_up(cohort.slots_R, prefixes, keep_last=False)
         vowels = np.frombuffer(b"aeiou", dtype=np.uint8)

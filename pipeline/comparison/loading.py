@@ -113,7 +113,7 @@ def _planned(configs: list[AlignConfig]) -> list[tuple[AlignConfig, InputPlan, I
     if not configs:
         return []
     first = configs[0]
-    plan = plan_input(first.input, first.dataset.rows_per_shard, first.max_rows)
+    plan = plan_input(first.input, first.dataset.rows_per_shard, first.max_rows, first.cluster.cells)
     columns = check_columns(plan.schema, first)
     return [(config, plan, columns) for config in configs]
 

@@ -13,7 +13,6 @@ from actors.benchmark.measurement import Measurement, ProcessUsage
 from actors.benchmark.model_folders import SHAPES, llama_config, make_model_folders
 from actors.benchmark.report import BenchmarkReport, ContenderReport, find_ratios
 from actors.benchmark.workload import Lockstep, Workload
-from actors.placement import Models
 from jobs.benchmark import main
 from pipeline.benchmark_config import ALL_CONTENDERS, BenchmarkConfig
 from pipeline.usage import RoleUsage
@@ -48,8 +47,8 @@ def workload(attempts, prompts=((1, 2, 3), (4, 5)), segment_size=2):
 
 
 def measurement(accepted=4, wall_s=2.0, policy_tokens=22, reward_tokens=11, coordinator_cpu_s=None):
-    policy = RoleUsage(1, 2, policy_tokens, 1.0, 10.0, 12.0, prefill_s=0.25, sampling_s=0.25)
-    reward = RoleUsage(1, 2, reward_tokens, 0.5, 10.0, 12.0, prefill_s=0.5)
+    policy = RoleUsage(1, 2, policy_tokens, 1.0, 2.0, 12.0, prefill_s=0.25, sampling_s=0.25)
+    reward = RoleUsage(1, 2, reward_tokens, 0.5, 2.0, 12.0, prefill_s=0.5)
     processes = (ProcessUsage("policy", 1),)
     return Measurement(wall_s, wall_s, 5, accepted, 8, 15, 6, policy, reward, processes, coordinator_cpu_s)
 
@@ -130,7 +129,7 @@ def test_parallel_proposals_draw_more_and_judge_the_same(tmp_path):
     for handle, actor in zip(handles, actors, strict=True):
         handle.usage = LocalMethod(actor.usage, handle.executor)
     coins = Workload.of(config, folders.vocabulary_size, 0, "here")
-    done = asyncio.run(PipelineContender(pipeline, Models(policy, reward), config.slots).run(coins))
+    done = asyncio.run(PipelineContender(pipeline, policy, reward, config.slots).run(coins))
     for handle in handles:
         handle.close()
     assert done.num_accepted_tokens == 6 * 16

@@ -49,7 +49,7 @@ def align_all(config, rows, engines=None, renderer=None, wrap=LocalHandle):
     handles = [wrap(engine) for engine in engines or fake_engines(config)]
 
     async def run():
-        coordinator = SegmentCoordinator(config, *handles, renderer)
+        coordinator = SegmentCoordinator(config, [handles[0]], [handles[1]], renderer)
         results = await asyncio.gather(*(coordinator.align(row) for row in rows))
         return results, coordinator.usage
 

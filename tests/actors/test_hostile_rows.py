@@ -73,7 +73,7 @@ def test_a_real_tokenizer_and_template_meet_them_too():
     ]
 
     async def run():
-        coordinator = SegmentCoordinator(config, *handles, ChatRenderer(tokenized))
+        coordinator = SegmentCoordinator(config, [handles[0]], [handles[1]], ChatRenderer(tokenized))
         return await asyncio.gather(*(coordinator.align(row) for row in checked))
 
     results = asyncio.run(run())

@@ -126,7 +126,7 @@ def draw_blocks(policy, reward, threshold, beta, attempts, proposals):
     ]
 
     async def run():
-        coordinator = SegmentCoordinator(config, *handles, TokenRenderer())
+        coordinator = SegmentCoordinator(config, [handles[0]], [handles[1]], TokenRenderer())
         room = asyncio.Semaphore(config.engine.slots // 4)
 
         async def align(i):

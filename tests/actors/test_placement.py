@@ -1,93 +1,156 @@
-"""Which GPUs the two models get: the arithmetic for any cluster, and real actors on two GPUs in name."""
+"""Which GPUs the models of every cell get: the arithmetic for any cluster, and real actors on GPUs in name."""
 
 import os
 
 import pytest
 import ray
 
+from actors.gpu_shares import GpuShares, share_gpus
 from actors.model_loading import ping
-from actors.placement import GpuShares, share_gpus, start_models, stop_models
-from pipeline.config import ModelConfig
+from actors.placement import start_models, stop_models
+from actors.reservation import reserved
+from pipeline.cluster_config import ClusterConfig
 from pipeline.errors import ConfigError, ModelError
 from tests.configs import fake_config
 
-HUB = "org/name"
+ENGINE = {"max_model_len": 64, "slots": 6}
+
+
+def config_of(policy=None, reward=None, **cluster):
+    """A config whose models are real as far as GPUs go: fakes ask for none of their own accord."""
+    models = {role: {"backend": "transformers", "model": "org/name"} for role in ("policy", "reward")}
+    return fake_config(**models, cluster={"gpus_per_policy": policy, "gpus_per_reward": reward} | cluster)
 
 
 @pytest.mark.parametrize(
-    ("policy", "reward", "gpus_by_node", "expected"),
+    ("policy", "reward", "cluster", "num_gpus", "expected"),
     [
-        (None, None, [0.0], (0.0, 0.0)),
-        (None, None, [1.0], (0.5, 0.5)),
-        (None, None, [2.0], (1.0, 1.0)),
-        (None, None, [1.0, 1.0], (1.0, 1.0)),
-        (None, None, [0.0, 8.0], (1.0, 1.0)),
-        (2.0, None, [4.0], (2.0, 1.0)),
-        (0.5, None, [1.0], (0.5, 0.5)),
-        (0.0, None, [1.0], (0.0, 1.0)),
-        (0.7, 0.3, [1.0], (0.7, 0.3)),
-        (0.6, 0.6, [2.0], (0.6, 0.6)),
-        (4.0, 4.0, [4.0, 4.0], (4.0, 4.0)),
+        (None, None, {}, 0, (0.0, 0.0)),
+        (None, None, {}, 1, (0.5, 0.5)),
+        (None, None, {}, 2, (1.0, 1.0)),
+        (None, None, {}, 8, (1.0, 1.0)),
+        (0.5, None, {}, 1, (0.5, 0.5)),
+        (0.0, None, {}, 1, (0.0, 1.0)),
+        (0.7, 0.3, {}, 1, (0.7, 0.3)),
+        (0.6, 0.6, {}, 2, (0.6, 0.6)),
+        (None, None, {"policies_per_cell": 2}, 1, (0.3333, 0.3333)),
+        (None, None, {"policies_per_cell": 2}, 3, (1.0, 1.0)),
+        (None, None, {"cells": 4, "policies_per_cell": 3}, 16, (1.0, 1.0)),
+        (None, None, {"cells": 4}, 4, (0.5, 0.5)),
+        (1.0, 0.5, {"cells": 2}, 3, (1.0, 0.5)),
+        (None, None, {"wait_for_gpus_s": 60}, 0, (1.0, 1.0)),
     ],
 )
-def test_shares_that_fit(policy, reward, gpus_by_node, expected):
-    assert share_gpus(model(policy), model(reward), gpus_by_node) == GpuShares(*expected)
+def test_shares_that_fit(policy, reward, cluster, num_gpus, expected):
+    assert share_gpus(config_of(policy, reward, **cluster), num_gpus) == GpuShares(*expected)
 
 
 @pytest.mark.parametrize(
-    ("policy", "reward", "gpus_by_node", "words"),
+    ("policy", "reward", "cluster", "num_gpus", "words"),
     [
-        (1.0, 1.0, [1.0], r"1 \+ reward.num_gpus 1 = 2 GPUs cannot be placed: the cluster has 1"),
-        (1.0, None, [0.0], "the cluster has 0"),
-        (1.0, None, [1.0], "cannot be placed"),
-        (0.6, 0.6, [1.0], "1.2 GPUs cannot be placed"),
-        (2.0, 0.0, [1.0, 1.0], "by node: 1, 1"),
-        (1.5, 0.0, [4.0], "must be a whole number"),
+        (1, 1, {}, 1, r"cells 1 × .*1 \+ .*gpus_per_reward 1\) = 2 GPUs cannot be placed: the cluster has 1$"),
+        (1, None, {}, 0, "the cluster has 0"),
+        (1, None, {}, 1, "cannot be placed"),
+        (0.6, 0.6, {}, 1, "1.2 GPUs cannot be placed"),
+        (1, 1, {"cells": 8, "policies_per_cell": 3}, 31, r"8 × \(policies_per_cell 3 × .* = 32 GPUs .* has 31"),
     ],
 )
-def test_shares_that_never_fit_are_refused_with_the_sum(policy, reward, gpus_by_node, words):
+def test_shares_that_never_fit_are_refused_with_the_sum(policy, reward, cluster, num_gpus, words):
     with pytest.raises(ConfigError, match=words):
-        share_gpus(model(policy), model(reward), gpus_by_node)
+        share_gpus(config_of(policy, reward, **cluster), num_gpus)
+
+
+@pytest.mark.parametrize(
+    ("shares", "cluster", "bundles"),
+    [
+        ((0.5, 0.5), {}, [1.0]),
+        ((0.3333, 0.3333), {"policies_per_cell": 2}, [0.9999]),
+        ((1.0, 1.0), {"policies_per_cell": 2}, [1.0, 1.0, 1.0]),
+        ((1.0, 0.5), {"rewards_per_cell": 2}, [1.0, 0.5, 0.5]),
+        ((0.0, 1.0), {}, [1.0]),
+        ((0.0, 0.0), {}, []),
+    ],
+)
+def test_a_cell_reserves_one_gpu_together_or_one_bundle_per_actor(shares, cluster, bundles):
+    assert GpuShares(*shares).bundles(ClusterConfig(**cluster)) == pytest.approx(bundles)
 
 
 def test_fakes_ask_for_no_gpu():
-    assert share_gpus(ModelConfig(backend="fake"), ModelConfig(backend="fake"), [2.0]) == GpuShares(0.0, 0.0)
+    assert share_gpus(fake_config(), 2) == GpuShares(0.0, 0.0)
+
+
+def test_more_than_one_gpu_for_a_model_says_what_to_use_instead():
+    with pytest.raises(ValueError, match=r"gpus_per_policy\n.*a model runs on one GPU: .* more cells .* tp_plan"):
+        config_of(policy=2)
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize(("share", "expected"), [(1.0, {"0", "1"}), (0.5, {"0"}), (0.0, {""})])
-def test_actors_see_the_gpus_they_were_given(ray_cluster, share, expected):
-    config = fake_config(
-        policy={"backend": "fake", "num_gpus": share},
-        reward={"backend": "fake", "num_gpus": share},
-        engine={"max_model_len": 64, "slots": 64},
-    )
-    models = start_models(config)
-    try:
-        handles = (models.policy, models.reward)
-        assert ray.get([ping(handle) for handle in handles]) == ["policy", "reward"]
-        seen = ray.get([h.__ray_call__.remote(lambda self: os.environ["CUDA_VISIBLE_DEVICES"]) for h in handles])
-        assert set(seen) == expected
-    finally:
+@pytest.mark.parametrize(
+    ("cluster", "expected"),
+    [
+        ({"gpus_per_policy": 1, "gpus_per_reward": 1}, [("0",), ("1",)]),
+        ({"gpus_per_policy": 0.5, "gpus_per_reward": 0.5}, [("0",), ("0",)]),
+        ({"gpus_per_policy": 0.5, "gpus_per_reward": 0.5, "cells": 2}, [("0", "1"), ("0", "1")]),
+        ({"gpus_per_policy": 0.25, "gpus_per_reward": 0.5, "policies_per_cell": 2}, [("0", "0"), ("0",)]),
+        ({"gpus_per_policy": 0, "gpus_per_reward": 1}, [("",), ("0",)]),
+        ({"gpus_per_policy": 0, "gpus_per_reward": 0, "cells": 2, "rewards_per_cell": 3}, [("",) * 2, ("",) * 6]),
+    ],
+    ids=str,
+)
+def test_actors_see_the_gpus_they_were_given(ray_cluster, cluster, expected):
+    config = fake_config(cluster=cluster, engine=ENGINE)
+    with reserved(config) as reservation:
+        models = start_models(config, reservation)
+        try:
+            assert ray.get([ping(handle) for _, handle in models.with_roles()]) == [r for r, _ in models.with_roles()]
+            seen = {"policy": [], "reward": []}
+            for role, handle in models.with_roles():
+                gpu = handle.__ray_call__.remote(lambda self: os.environ["CUDA_VISIBLE_DEVICES"])
+                seen[role].append(ray.get(gpu))
+            assert len(models.cells) == config.cluster.cells
+            assert [tuple(sorted(seen["policy"])), tuple(sorted(seen["reward"]))] == expected
+            for cell in models.cells if len(reservation.shares.bundles(config.cluster)) == 1 else ():
+                assert cell.home == ray.get_runtime_context().get_node_id()
+        finally:
+            stop_models(models)
+    with reserved(fake_config(cluster={"gpus_per_policy": 1, "gpus_per_reward": 1})):
+        pass  # all GPUs were given back
+
+
+@pytest.mark.ray
+def test_a_reward_model_has_the_slots_of_all_policies_it_serves(ray_cluster):
+    config = fake_config(cluster={"policies_per_cell": 3, "rewards_per_cell": 2}, engine=ENGINE)
+    with reserved(config) as reservation:
+        models = start_models(config, reservation)
+        sizes = [h.__ray_call__.remote(lambda self: self.holder.engine_config.slots) for _, h in models.with_roles()]
+        assert ray.get(sizes) == [6, 6, 6, 9, 9]
         stop_models(models)
 
 
 @pytest.mark.ray
 def test_a_model_that_cannot_be_loaded_is_one_line(ray_cluster, tmp_path):
     (tmp_path / "config.json").write_text("{}")
-    broken = {"backend": "transformers", "model": str(tmp_path), "num_gpus": 0}
-    config = fake_config(policy=broken, reward=broken, engine={"max_model_len": 64, "slots": 2})
-    with pytest.raises(ModelError, match=r"the (policy|reward) model .* could not be loaded: ") as caught:
-        start_models(config)
+    broken = {"backend": "transformers", "model": str(tmp_path)}
+    config = fake_config(policy=broken, reward=broken, engine=ENGINE)
+    with (
+        pytest.raises(ModelError, match=r"the (policy|reward) model .* could not be loaded: ") as caught,
+        reserved(config) as reservation,
+    ):
+        start_models(config, reservation)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 2000
 
 
 @pytest.mark.ray
 def test_more_gpus_than_there_are_fail_at_once(ray_cluster):
-    config = fake_config(policy={"backend": "fake", "num_gpus": 3}, engine={"max_model_len": 64, "slots": 64})
-    with pytest.raises(ConfigError, match="3 GPUs cannot be placed: the cluster has 2"):
-        start_models(config)
+    config = fake_config(cluster={"gpus_per_policy": 1, "gpus_per_reward": 1, "cells": 2}, engine=ENGINE)
+    with pytest.raises(ConfigError, match="4 GPUs cannot be placed: the cluster has 2"), reserved(config):
+        pass
 
 
-def model(num_gpus):
-    return ModelConfig(model=HUB, num_gpus=num_gpus)
+@pytest.mark.ray
+def test_gpus_that_others_hold_are_not_waited_for_forever(ray_cluster, monkeypatch):
+    monkeypatch.setattr("actors.reservation.GRACE_S", 1.0)
+    config = fake_config(cluster={"gpus_per_policy": 1, "gpus_per_reward": 0.5}, engine=ENGINE)
+    words = r"were not to be had in 1 s: 0 of 1 cells are placed, 0\.5 of the cluster's 2 GPUs are free"
+    with reserved(config), pytest.raises(ConfigError, match=words), reserved(config):
+        pass

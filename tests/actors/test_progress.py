@@ -2,10 +2,12 @@
 
 import io
 
+import numpy as np
 from rich.console import Console
 
 from actors.monitor import Monitor, Process
 from actors.progress import Snapshot, format_seconds, shown_progress
+from pipeline.records import CallStats
 from pipeline.usage import CoordinatorUsage, RoleUsage
 
 USAGE = CoordinatorUsage(
@@ -46,17 +48,29 @@ def test_a_terminal_gets_a_bar():
 
 
 def test_the_monitor_counts_a_coordinator_once_however_often_it_pushes():
-    monitor = Monitor()
-    early = CoordinatorUsage(num_rows_done=1, policy=RoleUsage(1, 4, 9, 0.5, 100.0, 101.0))
-    late = CoordinatorUsage(num_rows_done=3, policy=RoleUsage(2, 8, 18, 1.0, 100.0, 104.0))
+    monitor = Monitor(("node", "node"))
+    early = CoordinatorUsage(num_rows_done=1, policy=RoleUsage(1, 4, 9, 0.5, 1.0, 101.0))
+    late = CoordinatorUsage(num_rows_done=3, policy=RoleUsage(2, 8, 18, 1.0, 4.0, 104.0))
     for usage in (early, late, late):
-        monitor.push("a", Process("actor", 1), usage)
-    other = CoordinatorUsage(num_rows_done=2, policy=RoleUsage(1, 2, 3, 1.0, 99.0, 101.0))
-    monitor.push("b", Process("actor", 2), other)
-    total = monitor.total()
-    assert total.num_rows_done == 5 and total.policy == RoleUsage(3, 10, 21, 2.0, 99.0, 104.0)
-    assert total.policy.busy_fraction == 2.0 / 5.0
-    assert total.reward == RoleUsage()
+        monitor.push(0, "a", Process("actor", 1), usage)
+    successor = CoordinatorUsage(num_rows_done=2, policy=RoleUsage(1, 2, 3, 1.0, 1.0, 101.0))
+    monitor.push(0, "b", Process("actor", 2), successor)
+    other = CoordinatorUsage(num_rows_done=9, policy=RoleUsage(1, 1, 1, 5.0, 5.0, 105.0))
+    monitor.push(1, "c", Process("other", 3), other)
+    cells = monitor.by_cell()
+    assert cells[0].num_rows_done == 5 and cells[0].policy == RoleUsage(3, 10, 21, 2.0, 5.0, 104.0)
+    assert cells[0].policy.busy_fraction == 2.0 / 5.0 and cells[1] == other
+    assert monitor.total() == cells[0] + cells[1]
+    assert monitor.total().policy.busy_fraction == 7.0 / 10.0 and monitor.total().reward == RoleUsage()
+
+
+def test_the_usage_of_an_actor_spans_its_first_call_to_its_last():
+    def call(started_s, ended_s):
+        return CallStats(np.array([3, 4], dtype=np.int32), started_s, ended_s)
+
+    usage = RoleUsage().add(call(10.0, 11.0), queue_wait_s=4.0).add(call(14.0, 15.0), queue_wait_s=2.0)
+    assert (usage.busy_s, usage.actor_s, usage.busy_fraction) == (2.0, 5.0, 0.4)
+    assert (usage.mean_cohort_size, usage.mean_queue_wait_s, usage.tokens_per_s) == (2.0, 1.5, 14 / 5)
 
 
 def test_seconds_read_well():

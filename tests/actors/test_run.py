@@ -148,7 +148,7 @@ def signal_after_first_shard(output, role, number):
     """Send the run's actor of this role a signal, as soon as a shard is committed."""
     while not list(output.glob("_run/shards/shard-*")):
         time.sleep(0.02)
-    name = next(name for name in ray.util.list_named_actors() if name.endswith(f"-{role}"))
+    name = next(name for name in ray.util.list_named_actors() if name.endswith(f"-{role}0"))
     os.kill(state.actors(ray.get_actor(name)._actor_id.hex())["Pid"], number)
 
 
@@ -221,7 +221,7 @@ def test_a_file_that_breaks_while_it_is_read_fails_the_run_by_name(ray_cluster, 
 
 def test_a_silent_model_fails_the_run_in_one_line_and_keeps_no_half_output(ray_cluster, prompts, tmp_path):
     silent = {"backend": "fake", "fake_call_ms": 8000.0}
-    with pytest.raises(ModelError, match=r"the policy model stars-\w+-policy gave no answer for 1 s") as caught:
+    with pytest.raises(ModelError, match=r"the policy model stars-\w+-cell0-policy0 gave no answer for 1 s") as caught:
         run(prompts, tmp_path / "out", policy=silent, coordinator={"call_timeout_s": 1.0})
     assert "\n" not in str(caught.value)
     assert not list((tmp_path / "out").rglob("part-*"))

@@ -196,3 +196,22 @@ def test_an_output_that_cannot_be_written_is_refused(tmp_path):
     config = fake_config(input=str(tmp_path / "in.parquet"), output=str(tmp_path / "out/deeper"))
     with pytest.raises(OutputError, match="cannot be written"):
         RunDirectory.open(config, plan_input(config.input, 4, None))
+
+
+def test_a_run_goes_on_with_its_own_shards_whatever_the_number_of_cells(tmp_path):
+    pq.write_table(pa.table({"prompt": [f"text {i}" for i in range(4000)]}), tmp_path / "in.parquet")
+    config = fake_config(input=str(tmp_path / "in.parquet"), output=str(tmp_path / "out"))
+    sizes = [plan_input(config.input, None, None, cells).rows_per_shard for cells in (1, 2, 8, 64, 1000)]
+    assert sizes == [16, 16, 62, 16, 16], (
+        "8 rows for every cell, but no less than 8 shards each, and never under 16 rows"
+    )
+    eight, one = plan_input(config.input, None, None, 8), plan_input(config.input, None, None, 1)
+    run = RunDirectory.open(config, eight)
+    assert run.kept_plan(eight) == eight
+    again = RunDirectory.open(config, one)
+    assert again.kept_plan(one) == one, "nothing is committed yet"
+    run = RunDirectory.open(config, eight)
+    run.aligned.shards.create_directory()
+    (run.aligned.shards / "shard-00000000.parquet").write_text("")
+    again = RunDirectory.open(config, one)
+    assert again.kept_plan(one) == eight

@@ -1,0 +1,41 @@
+"""From a config of real models to the costs of their calls: its first prompts, aligned on one cell of this machine."""
+
+import numpy as np
+
+from actors.engine_shape import with_engine_shape
+from actors.memory_places import find_places
+from actors.model_limits import longest_model_len, read_model_configs
+from actors.placement import start_models, stop_models
+from actors.reservation import reserved
+from actors.run import cluster
+from actors.simulation.costs import Costs, measure_costs
+from pipeline.config import AlignConfig
+from pipeline.input_plan import Span, plan_input
+from pipeline.input_schema import check_columns
+from pipeline.records import PromptRow
+from pipeline.rows import check_rows
+from pipeline.spans import read_shards
+
+
+def measure_config(config: AlignConfig, num_prompts: int, hardware: str | None) -> Costs:
+    """Raises:
+    StarsError: the config or its input must be mended, or a model could not be loaded.
+    """
+    rows = _first_rows(config, num_prompts)
+    model_configs = read_model_configs(config)
+    limit = longest_model_len(config, model_configs)
+    one_cell = config.cluster.model_copy(update={"cells": 1, "policies_per_cell": 1, "rewards_per_cell": 1})
+    config = config.model_copy(update={"cluster": one_cell})
+    with cluster(), reserved(config) as reservation:
+        config = with_engine_shape(config, limit, find_places(config, model_configs, reservation))
+        models = start_models(config, reservation)
+        costs = measure_costs(config, models.cells[0], rows, hardware)
+        stop_models(models)
+    return costs
+
+
+def _first_rows(config: AlignConfig, num_prompts: int) -> list[PromptRow]:
+    plan = plan_input(config.input, num_prompts, num_prompts)
+    columns = check_columns(plan.schema, config)
+    _, table = next(iter(read_shards(plan, columns, Span(0, plan.num_rows))))
+    return check_rows(table, 0, columns, np.zeros(0, dtype=np.int64))

@@ -1,0 +1,106 @@
+"""Simulate 1 to 64 cells on this machine: the real graph, the real coordinators, fake models on virtual time.
+
+First measure what real calls cost, on the hardware that you mean; then simulate a cluster of it anywhere:
+
+python -m jobs.simulate --measure jobs/configs/embedded.yaml --costs costs.json
+python -m jobs.simulate --costs costs.json --cells 1,4,16,64 --output outputs/simulation
+
+Exit codes: 0 done, 1 it failed, 2 mend the arguments.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from actors.interrupts import Interrupted
+from pipeline.config_loading import load_config
+from pipeline.errors import ConfigError, StarsError
+from pipeline.storage import locate
+
+COSTS = "actors/simulation/profiles/embedded-cpu.json"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    try:
+        if options.measure:
+            _measure(options)
+        else:
+            _simulate(options)
+    except Interrupted as interruption:
+        print(interruption, file=sys.stderr)
+        return interruption.exit_code
+    except StarsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def _measure(options: argparse.Namespace) -> None:
+    config = load_config(options.measure, options.overrides)
+    from actors.simulation.measuring import measure_config  # here, because it imports Ray and transformers
+
+    costs = measure_config(config, options.prompts, options.hardware)
+    costs.save(locate(options.costs))
+    print(f"{options.costs}: {costs}")
+
+
+def _simulate(options: argparse.Namespace) -> None:
+    if options.overrides:
+        raise ConfigError("key=value is for --measure")
+    if not Path(options.costs).is_file():
+        raise ConfigError(f"--costs {options.costs!r} does not exist; make it with --measure CONFIG")
+    cells = _cells(options.cells)
+    from rich.console import Console
+
+    from actors.simulation.costs import Costs
+    from actors.simulation.study import Workload, draw_study, run_study, study_record, study_table
+
+    costs = Costs.load(locate(options.costs))
+    workload = Workload(
+        rows_per_cell=options.rows_per_cell,
+        max_new_tokens=options.max_new_tokens,
+        segment_size=costs.segment_size,
+        slots=costs.slots,
+        rows_per_shard=options.rows_per_shard,
+    )
+    console = Console()
+    points = run_study(costs, workload, cells, console)
+    console.print(study_table(points))
+    folder = Path(options.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "simulation.json").write_text(json.dumps(study_record(costs, workload, points), indent=2) + "\n")
+    draw_study(workload, points, folder / "simulation.png")
+    print(f"written: {folder}/simulation.json and {folder}/simulation.png")
+
+
+def _cells(text: str) -> list[int]:
+    try:
+        cells = sorted({int(number) for number in text.split(",")})
+    except ValueError:
+        raise ConfigError(f"--cells {text!r} must be whole numbers with commas between them") from None
+    if not cells or cells[0] < 1:
+        raise ConfigError(f"--cells {text!r} must be 1 or more")
+    return cells
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m jobs.simulate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--measure", metavar="CONFIG", help="measure a config's models instead, and write --costs")
+    parser.add_argument("--prompts", type=int, default=256, help="with --measure: prompts to align [256]")
+    parser.add_argument("--hardware", help="with --measure: what it runs on, in words")
+    parser.add_argument("--costs", metavar="FILE", default=COSTS, help=f"what model calls cost [{COSTS}]")
+    parser.add_argument("--cells", default="1,2,4,8,16,32,64", help="numbers of cells [1,2,4,8,16,32,64]")
+    parser.add_argument("--rows-per-cell", type=int, default=2048, help="rows for each cell [2048]")
+    parser.add_argument("--rows-per-shard", type=int, help="rows of a shard [as many as a run would choose]")
+    parser.add_argument("--max-new-tokens", type=int, default=128, help="tokens of a response [128]")
+    parser.add_argument("--output", default="outputs/simulation", help="folder for JSON and plot [outputs/simulation]")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="with --measure: set a key of its config")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
