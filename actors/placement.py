@@ -18,7 +18,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from actors.memory_probe import free_device_bytes, free_host_bytes
 from actors.model_loading import CONTROL, LoadingModel, wait_until_loaded
 from actors.monitor import Monitor
-from actors.policy import PolicyActor
+from actors.policy import MAX_CONCURRENT_CALLS, PolicyActor
 from actors.reward import RewardActor
 from pipeline.config import AlignConfig, ModelConfig
 from pipeline.duplicates import RowIndices, find_duplicates
@@ -168,6 +168,7 @@ def _start(actor_class: type, name: str, num_gpus: float, model: ModelConfig, co
         num_gpus=num_gpus,
         max_restarts=-1,
         max_task_retries=-1,
+        max_concurrency=MAX_CONCURRENT_CALLS if actor_class is PolicyActor else 1,
         concurrency_groups={CONTROL: 1},
         runtime_env={"env_vars": environment},
     )(actor_class)

@@ -24,7 +24,7 @@ class RoleUsage:
             num_calls=self.num_calls + 1,
             num_rows=self.num_rows + len(stats.pushed_tokens_R),
             num_tokens=self.num_tokens + int(stats.pushed_tokens_R.sum()),
-            busy_s=self.busy_s + stats.ended_s - stats.started_s,
+            busy_s=self.busy_s + stats.busy_s,
             prefill_s=self.prefill_s + stats.prefill_s,
             sampling_s=self.sampling_s + stats.sampling_s,
             first_started_s=min(self.first_started_s or stats.started_s, stats.started_s),
