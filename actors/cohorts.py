@@ -105,7 +105,7 @@ class CohortQueue:
         if not self.waiting or self.num_calls >= MAX_CALLS:
             return []
         fill = MIN_FILL_WHEN_BUSY if self.num_calls else MIN_FILL_WHEN_IDLE
-        if is_anything_under_way and len(self.waiting) < fill * target:
+        if is_anything_under_way and len(self.waiting) < int(fill * target):
             return []
         return [self.waiting.popleft() for _ in range(min(target, len(self.waiting)))]
 

@@ -29,8 +29,8 @@ class JoinedCalls:
     """Answers `propose` to several threads at once.
 
     Args:
-        holder: of an engine with `begin`, `step` and `abandon`, or of one with `propose` alone, which is then called for
-            one call at a time.
+        holder: of an engine with `begin`, `step` and `abandon`, or of one with `propose` alone, which then does one
+            call at a time.
     """
 
     def __init__(self, holder: EngineHolder) -> None:

@@ -128,8 +128,7 @@ def _pipeline(starter: Starter, name: str) -> list[Contender | Absent]:
             ),
             reward=starter.actor(MeasuredRewardActor, pipeline.reward, pipeline.engine),
         )
-        rows_in_flight = config.slots if proposals > 1 else None
-        coordinator = ray.remote(num_cpus=0)(PipelineContender).remote(pipeline, models, rows_in_flight)
+        coordinator = ray.remote(num_cpus=0)(PipelineContender).remote(pipeline, models)
         actors = (coordinator, models.policy, models.reward)
         contenders.append(ActorContender(f"{name} k={proposals}", config.num_prompts, actors, "run"))
     return contenders
