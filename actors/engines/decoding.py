@@ -42,9 +42,7 @@ class Call:
     ) -> "Call":
         R, T = len(prefixes), int(cohort.num_tokens_R.max())
         counts_2R, flags_2R = np.zeros((2, R), dtype=np.int32), np.zeros((2, R), dtype=np.bool_)
-        return cls(
-            cohort, prefixes, pushed_R, started_s, np.zeros((R, T), dtype=np.int32), *counts_2R, *flags_2R
-        )
+        return cls(cohort, prefixes, pushed_R, started_s, np.zeros((R, T), dtype=np.int32), *counts_2R, *flags_2R)
 
     def held_tokens(self, row: int) -> TokenArray:
         """What a finished row's slot holds: all but the token that was drawn last, which was never fed."""

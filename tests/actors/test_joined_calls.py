@@ -1,6 +1,7 @@
 """Calls that join others at a token: the same tokens as one call at a time, whoever comes and goes beside them."""
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -45,13 +46,18 @@ def random_cohorts(rng, num_calls):
                 prompts[slot] = np.append(head, rng.integers(2, VOCABULARY, 4)).astype(np.int32)
         tops = {"top_k": 20 * int(rng.integers(2)), "top_p": float(rng.choice([0.9, 1.0]))}
         lengths = rng.integers(1, 8, size=len(slots)).tolist()
-        yield slots, cohort_of(slots, [prompts[s] for s in slots], lengths, number, **tops)
+        cohort = cohort_of(slots, [prompts[s] for s in slots], lengths, number, **tops)
+        if number % 3 == 0:
+            thresholds = np.full(len(slots), 2.5, dtype=np.float32)
+            cohort = replace(cohort, stop_entropy_R=thresholds, stop_after_R=np.full(len(slots), 2, dtype=np.int32))
+        yield slots, cohort
 
 
 @pytest.mark.parametrize("shapes_of", ["cpu", "cuda"])
 @pytest.mark.parametrize("name", CONFIGS)
 def test_calls_that_join_draw_what_they_draw_alone(name, shapes_of):
-    """A call begins while the one before it is some tokens into its segments; forks, rejections and ends included."""
+    """A call begins while the one before it is some tokens into its segments; forks, rejections, ends and entropy stops
+    included."""
     rng = np.random.default_rng(11)
     joined = PolicyEngine(causal_model(name), engine_config(), (1, 2, 3), shapes_of)
     alone = PolicyEngine(causal_model(name), engine_config(), (1, 2, 3), shapes_of)
