@@ -116,7 +116,7 @@ class CohortQueue:
         if not self.waiting or self.num_calls >= MAX_CALLS:
             return []
         fill = MIN_FILL_WHEN_BUSY if self.num_calls else MIN_FILL_WHEN_IDLE
-        if is_anything_under_way and len(self.waiting) < fill * enough:
+        if is_anything_under_way and len(self.waiting) < int(fill * enough):
             return []
         return [self.waiting.popleft() for _ in range(min(most, len(self.waiting)))]
 

@@ -18,7 +18,7 @@ from actors.engines.backends import Role
 from actors.memory_probe import free_device_bytes, free_host_bytes
 from actors.model_loading import CONTROL, LoadingModel, wait_until_loaded
 from actors.monitor import Monitor
-from actors.policy import PolicyActor
+from actors.policy import MAX_CONCURRENT_CALLS, PolicyActor
 from actors.reservation import Reservation
 from actors.reward import RewardActor
 from actors.slots import slots_per_reward
@@ -157,6 +157,7 @@ def _start(actor_class: type, name: str, num_gpus: float, scheduling: Any, *argu
         num_gpus=num_gpus,
         max_restarts=-1,
         max_task_retries=-1,
+        max_concurrency=MAX_CONCURRENT_CALLS if actor_class is PolicyActor else 1,
         concurrency_groups={CONTROL: 1},
         scheduling_strategy=scheduling,
         runtime_env={"env_vars": environment},

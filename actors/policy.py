@@ -1,13 +1,16 @@
 """The policy actor: a plain class around one policy engine; placement turns it into a Ray actor."""
 
 from actors.engine_holder import EngineHolder
+from actors.joined_calls import JoinedCalls
 from actors.memory_probe import peak_bytes
 from pipeline.config import EngineConfig, ModelConfig
 from pipeline.records import Proposals, ProposeCohort
 
+MAX_CONCURRENT_CALLS = 16  # threads of the actor: a call beyond them waits in its mailbox and joins nothing
+
 
 class PolicyActor:
-    """Loads the policy once, then draws one segment per row and call.
+    """Loads the policy once, then draws one segment per row and call; several calls may be under way.
 
     Args:
         config: the policy's section of the config.
@@ -15,12 +18,11 @@ class PolicyActor:
     """
 
     def __init__(self, config: ModelConfig, engine: EngineConfig) -> None:
-        self.holder = EngineHolder("policy", config, engine)
+        self.calls = JoinedCalls(EngineHolder("policy", config, engine))
 
     def propose(self, cohort: ProposeCohort) -> Proposals:
         """One candidate segment per row of the cohort; raises ModelOutOfMemory."""
-        with self.holder.engine() as engine:
-            return engine.propose(cohort)
+        return self.calls.propose(cohort)
 
     def ping(self) -> str:
         """Answers once the model is loaded."""

@@ -56,7 +56,7 @@ class BenchmarkConfig(Section):
     acceptance: float = Field(0.5, gt=0.0, le=1.0, description="probability that a segment is accepted, by a coin")
     top_k: int = Field(0, ge=0, description="keep this many most likely tokens when drawing; 0 keeps all")
     proposals_per_round: tuple[int, ...] = Field(
-        (1, 4), min_length=1, description="the pipeline runs once with each; its caches hold slots times as many rows"
+        (1, 2), min_length=1, description="the pipeline runs once with each; more than 1 fills slots left idle"
     )
     slots: int = Field(64, ge=1, description="prompts in flight at once, in every contender but the references")
     rounds: int = Field(5, ge=1, description="measured rounds; the contenders alternate within each")
@@ -130,10 +130,7 @@ class BenchmarkConfig(Section):
         return max(1, self.num_threads - self.policy_threads)
 
     def pipeline(self, proposals: int, policy_model: str, reward_model: str) -> AlignConfig:
-        """The pipeline's own config with forced acceptance: tau = r* = -beta ln(acceptance), far above any reward.
-
-        With `proposals` above 1 there are that many slots for every row in flight, so that idle ones can be borrowed.
-        """
+        """The pipeline's own config with forced acceptance: tau = r* = -beta ln(acceptance), far above any reward."""
         models = {
             "policy": {"model": policy_model, "dtype": self.dtype, "num_threads": self.policy_threads},
             "reward": {
@@ -160,6 +157,6 @@ class BenchmarkConfig(Section):
                 "seed": self.seed,
                 "generation": {"max_new_tokens": self.max_new_tokens, "top_k": self.top_k},
                 "strategy": strategy,
-                "engine": {"slots": self.slots * proposals, "max_model_len": self.max_model_len},
+                "engine": {"slots": self.slots, "max_model_len": self.max_model_len},
             }
         )

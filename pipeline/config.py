@@ -90,8 +90,8 @@ class DatasetConfig(Section):
     rows_per_shard: int | None = Field(
         None,
         ge=1,
-        description="rows that travel, finish and are committed together; null: 16, or 8 for every cell, or a 4,000th "
-        "of the input if that is more, since some seven shards are written a second, and a kill costs the work of a few",
+        description="rows that travel, finish and are committed together; null: 16, or 8 for every cell, or a "
+        "4,000th of the input if more: seven or so are written a second, and a kill costs the work of a few",
     )
     read_rows: int = Field(4096, ge=1, description="rows read by one task; a multiple of rows_per_shard works best")
     rows_per_file: int = Field(100_000, ge=1, description="rows of one output part file")

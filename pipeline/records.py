@@ -207,13 +207,20 @@ class ScoreCohort:
 class CallStats:
     """What one model call cost. `pushed_tokens_R` counts tokens fed through the model, row by row; the two
     instants are `time.time()` on the model's machine. Of the time between them, `prefill_s` brought caches up to
-    their prefixes and `sampling_s` drew tokens; the rest is the policy's decoding."""
+    their prefixes and `sampling_s` drew tokens; the rest is the policy's decoding. Calls that a model worked on at the
+    same time share these and `busy_s` out among them, so that sums over calls are true."""
 
     pushed_tokens_R: npt.NDArray[np.int32]
     started_s: float
     ended_s: float
     prefill_s: float = 0.0
     sampling_s: float = 0.0
+    shared_busy_s: float | None = None
+
+    @property
+    def busy_s(self) -> float:
+        """The model's time: what lies between the instants, or this call's share of it."""
+        return self.ended_s - self.started_s if self.shared_busy_s is None else self.shared_busy_s
 
 
 @dataclass(frozen=True, slots=True)

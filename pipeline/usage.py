@@ -29,20 +29,20 @@ class RoleUsage:
 
     def add(self, stats: CallStats, queue_wait_s: float = 0.0) -> "RoleUsage":
         """The usage of one actor after one more call."""
-        rows, busy_s = len(stats.pushed_tokens_R), stats.ended_s - stats.started_s
+        rows = len(stats.pushed_tokens_R)
         since_s = self.last_ended_s if self.num_calls else stats.started_s
         return RoleUsage(
             num_calls=self.num_calls + 1,
             num_rows=self.num_rows + rows,
             num_tokens=self.num_tokens + int(stats.pushed_tokens_R.sum()),
-            busy_s=self.busy_s + busy_s,
+            busy_s=self.busy_s + stats.busy_s,
             actor_s=self.actor_s + max(0.0, stats.ended_s - since_s),
             last_ended_s=max(self.last_ended_s, stats.ended_s),
             prefill_s=self.prefill_s + stats.prefill_s,
             sampling_s=self.sampling_s + stats.sampling_s,
             queue_wait_s=self.queue_wait_s + queue_wait_s,
             num_rows_squared=self.num_rows_squared + rows * rows,
-            row_busy_s=self.row_busy_s + rows * busy_s,
+            row_busy_s=self.row_busy_s + rows * stats.busy_s,
         )
 
     def __add__(self, other: "RoleUsage") -> "RoleUsage":

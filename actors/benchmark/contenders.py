@@ -24,6 +24,7 @@ from actors.benchmark.reference_contenders import ReferenceContender
 from actors.benchmark.vllm_process import VllmProcess, vllm_interpreter
 from actors.benchmark.workload import Workload
 from actors.model_loading import last_line
+from actors.policy import MAX_CONCURRENT_CALLS
 from actors.reservation import cluster_gpus
 from pipeline.benchmark_config import BenchmarkConfig, ContenderName
 
@@ -97,10 +98,11 @@ class Starter:
         except Exception as error:  # whatever it was, the other contenders go on
             return [Absent(name, last_line(error))]
 
-    def actor(self, actor_class: type, *args: Any) -> Any:
+    def actor(self, actor_class: type, *args: Any, max_concurrency: int = 1) -> Any:
         """An actor that has loaded its models, so that nobody loads while another is measured."""
         num_gpus = self.config.num_gpus if cluster_gpus() else 0
-        actor = ray.remote(num_cpus=0, num_gpus=num_gpus)(actor_class).remote(*args)
+        remote_class = ray.remote(num_cpus=0, num_gpus=num_gpus, max_concurrency=max_concurrency)(actor_class)
+        actor = remote_class.remote(*args)
         _answer(actor.__ray_ready__.remote())
         return actor
 
@@ -120,10 +122,11 @@ def _pipeline(starter: Starter, name: str) -> list[Contender | Absent]:
     config, contenders = starter.config, []
     for proposals in config.proposals_per_round:
         pipeline = config.pipeline(proposals, starter.folders.policy, starter.folders.reward)
-        policy = starter.actor(MeasuredPolicyActor, pipeline.policy, pipeline.engine)
+        policy = starter.actor(
+            MeasuredPolicyActor, pipeline.policy, pipeline.engine, max_concurrency=MAX_CONCURRENT_CALLS
+        )
         reward = starter.actor(MeasuredRewardActor, pipeline.reward, pipeline.engine)
-        rows_in_flight = config.slots if proposals > 1 else None
-        coordinator = ray.remote(num_cpus=0)(PipelineContender).remote(pipeline, policy, reward, rows_in_flight)
+        coordinator = ray.remote(num_cpus=0)(PipelineContender).remote(pipeline, policy, reward)
         actors = (coordinator, policy, reward)
         contenders.append(ActorContender(f"{name} k={proposals}", config.num_prompts, actors, "run"))
     return contenders

@@ -1,7 +1,6 @@
 """The pipeline, and its policy engine alone: the contenders that are this project's own."""
 
 import asyncio
-from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from actors.rendering import RenderedPrompt
 from actors.reward import RewardActor
 from pipeline.config import AlignConfig
 from pipeline.draws import row_key
-from pipeline.records import PromptRow, ProposeCohort, RowResult, TokenArray
+from pipeline.records import PromptRow, ProposeCohort, TokenArray
 from pipeline.usage import RoleUsage
 
 
@@ -52,28 +51,19 @@ class PipelineContender:
         config: the pipeline's config with forced acceptance.
         policy: handle of a MeasuredPolicyActor.
         reward: handle of a MeasuredRewardActor.
-        rows_in_flight: most rows at once; None leaves that to the slots.
     """
 
-    def __init__(self, config: AlignConfig, policy: Any, reward: Any, rows_in_flight: int | None) -> None:
+    def __init__(self, config: AlignConfig, policy: Any, reward: Any) -> None:
         self.config = config
         self.policy = policy
         self.reward = reward
-        self.rows_in_flight = rows_in_flight
 
     async def run(self, workload: Workload) -> Measurement:
         coordinator = SegmentCoordinator(self.config, [self.policy], [self.reward], WorkloadRenderer(workload))
-        room: AbstractAsyncContextManager[object] = (
-            asyncio.Semaphore(self.rows_in_flight) if self.rows_in_flight else nullcontext()
-        )
-
-        async def align(row: int) -> RowResult:
-            async with room:
-                return await coordinator.align(PromptRow(row, workload.row_ids[row], prompt=""))
-
         before = await self._processes()
         watch = Stopwatch()
-        results = await asyncio.gather(*(align(row) for row in range(len(workload.prompts))))
+        rows = [PromptRow(row, row_id, prompt="") for row, row_id in enumerate(workload.row_ids)]
+        results = await asyncio.gather(*(coordinator.align(row) for row in rows))
         wall_s, coordinator_cpu_s = watch.wall_s, watch.cpu_s
         after = await self._processes()
         failed = next((result.error for result in results if result.error is not None), None)

@@ -1,91 +1,184 @@
-"""Decoding a segment in lockstep where shapes may change from step to step: the way of a CPU.
+"""Decoding where shapes may change from step to step: the way of a CPU.
 
-The window of storage rows shrinks as rows finish, and every group of rows reads no more columns than its own.
+Calls join between two tokens: a step draws the next token of every row that any call has under way, so the part of a
+step's time that does not depend on its rows is paid once for all of them. Rows leave one by one as they finish, and
+the window of storage rows shrinks with them.
 
-Axes: R rows of the cohort, W rows of a decode step (active ones and fillers), T tokens of the segment, V vocabulary.
+Axes: R rows of a call, A rows under way, W rows of a step (A and fillers), T tokens of the segment, V vocabulary.
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from actors.engines.sampling import Sampler
-from actors.engines.slot_model import SlotModel
-from pipeline.records import ProposeCohort
+from actors.engines.slot_model import NOBODY, Company, SlotModel
+from pipeline.records import ProposeCohort, TokenArray
 
 
-@dataclass(frozen=True, slots=True)
-class Decoded:
-    """What a cohort drew: tokens int32 [R, T], right-padded; how many of each row count, how many decode steps it took
-    (one more than tokens where an entropy stop saw the next one coming), which ended, and which met logits that were
-    not finite on the way."""
+@dataclass(slots=True, eq=False)
+class Call:
+    """A call under way and what its rows have drawn: tokens int32 [R, T], right-padded; how many of each row count, how
+    many decode steps it took (one more than tokens where an entropy stop saw the next one coming), which ended, and
+    which met logits that were not finite on the way."""
 
+    cohort: ProposeCohort
+    prefixes: list[TokenArray]
+    pushed_R: npt.NDArray[np.int32]
+    started_s: float
     tokens_RT: npt.NDArray[np.int32]
     lengths_R: npt.NDArray[np.int32]
     num_steps_R: npt.NDArray[np.int32]
     finished_R: npt.NDArray[np.bool_]
     invalid_R: npt.NDArray[np.bool_]
-    sampling_s: float
+
+    @classmethod
+    def of(
+        cls, cohort: ProposeCohort, prefixes: list[TokenArray], pushed_R: npt.NDArray[np.int32], started_s: float
+    ) -> "Call":
+        R, T = len(prefixes), int(cohort.num_tokens_R.max())
+        counts_2R, flags_2R = np.zeros((2, R), dtype=np.int32), np.zeros((2, R), dtype=np.bool_)
+        return cls(cohort, prefixes, pushed_R, started_s, np.zeros((R, T), dtype=np.int32), *counts_2R, *flags_2R)
+
+    def held_tokens(self, row: int) -> TokenArray:
+        """What a finished row's slot holds: all but the token that was drawn last, which was never fed."""
+        return np.concatenate([self.prefixes[row], self.tokens_RT[row, : self.num_steps_R[row] - 1]])
+
+
+class Decoder(Protocol):
+    """Draws the segments of calls whose slots hold all of their prefixes but the last token."""
+
+    sampling_s: float  # since the start
+
+    @property
+    def company(self) -> Company:
+        """The slots under way, which a call that joins must leave alone."""
+        ...
+
+    def join(self, call: Call) -> None: ...
+
+    def step(self) -> list[Call]:
+        """Go on; returns the calls that are done."""
+        ...
+
+    def abandon(self) -> None:
+        """Forget the calls under way."""
+        ...
+
+
+@dataclass(slots=True)
+class ActiveRows:
+    """The rows under way, in the order of their storage rows. `call_A` numbers their calls, `row_A` is their place in
+    the call, `position_A` that of their last token, which the next step feeds, `left_A` how many they may draw."""
+
+    call_A: npt.NDArray[np.int64]
+    row_A: npt.NDArray[np.int64]
+    slot_A: npt.NDArray[np.int64]
+    token_A: npt.NDArray[np.int64]
+    position_A: npt.NDArray[np.int64]
+    num_drawn_A: npt.NDArray[np.int64]
+    left_A: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, cohort: ProposeCohort, number: int) -> "ActiveRows":
+        R = len(cohort.slots_R)
+        columns = (
+            np.full(R, number),
+            np.arange(R),
+            cohort.slots_R,
+            cohort.last_tokens_R,
+            cohort.prefix_lengths_R - 1,
+            np.zeros(R),
+            cohort.num_tokens_R,
+        )
+        return cls(*(column.astype(np.int64) for column in columns))
+
+    def take(self, rows: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> "ActiveRows":
+        return ActiveRows(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    def join(self, others: "ActiveRows") -> "ActiveRows":
+        return ActiveRows(*(np.concatenate([getattr(self, f.name), getattr(others, f.name)]) for f in fields(self)))
 
 
 class ShrinkingDecoder:
-    """Decodes over a window of neighbouring storage rows that shrinks as rows finish."""
+    """Decodes over a window of neighbouring storage rows that grows as calls join and shrinks as rows finish."""
 
     def __init__(self, slots: SlotModel, end_token_ids: torch.Tensor) -> None:
         self.slots = slots
         self.end_token_ids = end_token_ids
+        self.sampling_s = 0.0
+        self.num_calls = 0
+        self.abandon()
 
-    def decode(self, cohort: ProposeCohort) -> Decoded:
-        """One segment per row; the slots hold all of their prefixes but the last token."""
-        first, active = self.slots.window(cohort.slots_R)
-        longest = int((cohort.prefix_lengths_R + cohort.num_tokens_R).max())
-        sampler = Sampler.of(cohort, self.slots.vocabulary_size, self.slots.device)
-        R, T = len(active), int(cohort.num_tokens_R.max())
-        tokens_RT = np.zeros((R, T), dtype=np.int32)
-        lengths_R, num_steps_R, sampling_s = np.zeros(R, dtype=np.int32), np.zeros(R, dtype=np.int32), 0.0
-        finished_R, invalid_R = np.zeros(R, dtype=np.bool_), np.zeros(R, dtype=np.bool_)
-        last_token_R = cohort.last_tokens_R.astype(np.int64)
-        active_sampler = sampler.take(torch.from_numpy(active))
-        for t in range(T):
-            logits_WV = self._step(first, cohort.prefix_lengths_R[active] - 1 + t, last_token_R[active])
-            sampling_started_s = time.perf_counter()
-            drawn, is_finite = active_sampler.sample(logits_WV[: len(active)], torch.tensor([t]))
-            stops = active_sampler.stops(logits_WV[: len(active)], torch.tensor([t]))
-            stopped = np.False_ if stops is None else stops.cpu().numpy()
-            ended = torch.isin(drawn, self.end_token_ids).cpu().numpy() & ~stopped
-            last_token_R[active] = tokens_RT[active, t] = drawn.cpu().numpy()
-            sampling_s += time.perf_counter() - sampling_started_s
-            num_steps_R[active] = t + 1
-            lengths_R[active] = t + 1 - stopped
-            finished_R[active] = ended
-            invalid_R[active] |= ~is_finite.cpu().numpy()
-            done = ended | stopped | (cohort.num_tokens_R[active] == t + 1)
-            if done.all():
-                break
-            if done.any():
-                active = self._compact(first, active, done, longest)
-                active_sampler = sampler.take(torch.from_numpy(active))
-        return Decoded(tokens_RT, lengths_R, num_steps_R, finished_R, invalid_R, sampling_s)
+    def abandon(self) -> None:
+        self.calls: dict[int, Call] = {}
+        self.rows: ActiveRows | None = None
 
-    def _step(self, first: int, starts: npt.NDArray[np.int32], last_tokens: npt.NDArray[np.int64]) -> torch.Tensor:
-        """One decode step; logits [W, V]. Filler rows stand on the dump column, where they disturb nothing."""
-        width = self.slots.shapes.width(len(starts))
+    @property
+    def company(self) -> Company:
+        rows = self.rows
+        return NOBODY if rows is None else Company(rows.slot_A, rows.position_A + 1 + rows.left_A)
+
+    def join(self, call: Call) -> None:
+        sampler = Sampler.of(call.cohort, self.slots.vocabulary_size, self.slots.device)
+        rows = ActiveRows.of(call.cohort, self.num_calls)
+        self.calls[self.num_calls] = call
+        self.num_calls += 1
+        is_first = self.rows is None
+        self.rows = rows if self.rows is None else self.rows.join(rows)
+        self.sampler = sampler if is_first else self.sampler.join(sampler)
+        self._find_window()
+
+    def _find_window(self) -> None:
+        """The storage rows of the rows under way, which lie side by side, and the rows in that order."""
+        self.first, order = self.slots.window(self.rows.slot_A)
+        self.rows, self.sampler = self.rows.take(order), self.sampler.take(torch.from_numpy(order))
+
+    def step(self) -> list[Call]:
+        rows = self.rows
+        logits_AV = self._logits(rows)[: len(rows.row_A)]
+        sampling_started_s = time.perf_counter()
+        index_A = torch.from_numpy(rows.num_drawn_A)
+        drawn, is_finite = self.sampler.sample(logits_AV, index_A)
+        stops = self.sampler.stops(logits_AV, index_A)
+        stopped_A = np.zeros(len(rows.row_A), dtype=np.bool_) if stops is None else stops.cpu().numpy()
+        ended_A = torch.isin(drawn, self.end_token_ids).cpu().numpy() & ~stopped_A
+        rows.token_A, is_finite_A = drawn.cpu().numpy(), is_finite.cpu().numpy()
+        self.sampling_s += time.perf_counter() - sampling_started_s
+        for number, call in self.calls.items():
+            mine = rows.call_A == number
+            places = rows.row_A[mine]
+            call.tokens_RT[places, rows.num_drawn_A[mine]] = rows.token_A[mine]
+            call.num_steps_R[places] += 1
+            call.lengths_R[places] += ~stopped_A[mine]
+            call.finished_R[places] = ended_A[mine]
+            call.invalid_R[places] |= ~is_finite_A[mine]
+        rows.num_drawn_A, rows.position_A, rows.left_A = rows.num_drawn_A + 1, rows.position_A + 1, rows.left_A - 1
+        done_A = ended_A | stopped_A | (rows.left_A == 0)
+        return self._retire(done_A) if done_A.any() else []
+
+    def _logits(self, rows: ActiveRows) -> torch.Tensor:
+        """Logits [W, V] of one more token. Filler rows stand on the dump column, where they disturb nothing."""
+        A = len(rows.row_A)
+        width = self.slots.shapes.width(A)
         starts_W = np.full(width, self.slots.cache.num_columns - 1, dtype=np.int64)
         tokens_W = np.zeros(width, dtype=np.int64)
-        starts_W[: len(starts)], tokens_W[: len(starts)] = starts, last_tokens
-        return self.slots.next_logits(slice(first, first + width), starts_W, tokens_W, len(starts))
+        starts_W[:A], tokens_W[:A] = rows.position_A, rows.token_A
+        return self.slots.next_logits(slice(self.first, self.first + width), starts_W, tokens_W, A)
 
-    def _compact(
-        self, first: int, active: npt.NDArray[np.int64], done: npt.NDArray[np.bool_], length: int
-    ) -> npt.NDArray[np.int64]:
-        """Move finished rows behind the active ones, so that the next step is still one slice."""
-        num_active = int((~done).sum())
-        holes = np.flatnonzero(done[:num_active])
-        fillings = num_active + np.flatnonzero(~done[num_active:])
-        self.slots.cache.move_rows(first + fillings, first + holes, length)
-        order = np.arange(len(active))
-        order[holes], order[fillings] = fillings, holes
-        return active[order][:num_active]
+    def _retire(self, done_A: npt.NDArray[np.bool_]) -> list[Call]:
+        """Let rows go; returns the calls that have none left."""
+        done, rows = self.rows.take(done_A), self.rows.take(~done_A)
+        for number, row, slot in zip(done.call_A.tolist(), done.row_A.tolist(), done.slot_A.tolist(), strict=True):
+            self.slots.table.set(slot, self.calls[number].held_tokens(row))
+        ended = [self.calls.pop(number) for number in set(done.call_A.tolist()) - set(rows.call_A.tolist())]
+        self.rows = rows if len(rows.row_A) else None
+        if self.rows is not None:
+            self.sampler = self.sampler.take(torch.from_numpy(np.flatnonzero(~done_A)))
+            self.slots.arrange(self.company)
+            self._find_window()
+        return ended

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from actors.engines.decoding import ShrinkingDecoder
+from actors.engines.decoding import Call, Decoder, ShrinkingDecoder
 from actors.engines.slot_model import SlotModel
 from actors.engines.static_decoding import StaticDecoder
 from pipeline.config import EngineConfig
@@ -38,21 +38,50 @@ class PolicyEngine:
     ) -> None:
         self.slots = SlotModel(model, engine, shapes_of)
         end_tokens = torch.tensor(end_token_ids, dtype=torch.int64, device=self.slots.device)
-        self.decoder = DECODERS[shapes_of or self.slots.device.type](self.slots, end_tokens)
+        self.decoder: Decoder = DECODERS[shapes_of or self.slots.device.type](self.slots, end_tokens)
+        self._busy_s = self._prefill_s = self._sampling_s = 0.0
 
-    @torch.inference_mode()
     def propose(self, cohort: ProposeCohort) -> Proposals:
         """One candidate segment per row: at most `num_tokens_R`, fewer when an end token is drawn.
 
         Slots must differ within a cohort, and prefix + segment must fit `max_model_len`.
         """
+        call = self.begin(cohort)
+        while not (ended := dict(self.step())):
+            pass
+        return ended[call]
+
+    @torch.inference_mode()
+    def begin(self, cohort: ProposeCohort) -> Call:
+        """Let a call join those under way at their next token; their slots must differ from its own."""
         started_s = time.time()
         slots_R = cohort.slots_R.astype(np.int64)
         prefixes = split_prefixes(cohort.prefix_tokens, cohort.prefix_lengths_R)
-        pushed_R = self.slots.catch_up(slots_R, prefixes, keep_last=True)
-        prefill_s = time.time() - started_s
-        drawn = self.decoder.decode(cohort)
-        for slot, prefix, tokens, length in zip(slots_R, prefixes, drawn.tokens_RT, drawn.lengths_R, strict=True):
-            self.slots.table.set(int(slot), np.concatenate([prefix, tokens[: length - 1]]))
-        stats = CallStats(pushed_R + drawn.num_steps_R, started_s, time.time(), prefill_s, drawn.sampling_s)
-        return Proposals(drawn.tokens_RT, drawn.lengths_R, drawn.finished_R, stats, drawn.invalid_R)
+        pushed_R = self.slots.catch_up(slots_R, prefixes, keep_last=True, company=self.decoder.company)
+        # What lies beyond is about to be overwritten, and no other slot may copy it meanwhile.
+        self.slots.table.truncate(slots_R, cohort.prefix_lengths_R - 1)
+        self._prefill_s += time.time() - started_s
+        call = Call.of(cohort, prefixes, pushed_R, started_s)
+        self.decoder.join(call)
+        self._busy_s += time.time() - started_s
+        return call
+
+    @torch.inference_mode()
+    def step(self) -> list[tuple[Call, Proposals]]:
+        """One more token of every row under way; returns the calls whose rows are all done, with their answers."""
+        started_s = time.time()
+        ended = self.decoder.step()
+        self._busy_s += time.time() - started_s
+        return [(call, self._proposals(call)) for call in ended]
+
+    def abandon(self) -> None:
+        """Forget the calls under way; what their slots held before them stays valid."""
+        self.decoder.abandon()
+
+    def _proposals(self, call: Call) -> Proposals:
+        """The answer, charged with the time since the last answer."""
+        sampling_s = self.decoder.sampling_s - self._sampling_s
+        spent = {"prefill_s": self._prefill_s, "sampling_s": sampling_s, "shared_busy_s": self._busy_s}
+        self._busy_s, self._prefill_s, self._sampling_s = 0.0, 0.0, self.decoder.sampling_s
+        stats = CallStats(call.pushed_R + call.num_steps_R, call.started_s, time.time(), **spent)
+        return Proposals(call.tokens_RT, call.lengths_R, call.finished_R, stats, call.invalid_R)

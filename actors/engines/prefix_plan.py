@@ -49,6 +49,10 @@ class TokenTable:
         self.tokens_SL[slot, : len(tokens)] = tokens
         self.lengths_S[slot] = len(tokens)
 
+    def truncate(self, slots_R: npt.NDArray[np.int64], lengths_R: npt.NDArray[np.int32]) -> None:
+        """Forget what slots hold beyond these lengths."""
+        self.lengths_S[slots_R] = np.minimum(self.lengths_S[slots_R], lengths_R)
+
     def clear(self) -> None:
         self.lengths_S[:] = 0
 

@@ -8,7 +8,7 @@ V / BLOCK + BLOCK numbers instead of V.
 Axes: R rows, V vocabulary, B blocks, N ids of a block, T tokens of a segment.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -87,27 +87,55 @@ class Sampler:
         rows = torch.arange(width, device=self.top_k_R.device).clamp(max=len(self.top_k_R) - 1)
         return self.take(rows)
 
-    def sample(self, logits_RV: torch.Tensor, token_index_1: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """One token id per row for the segment's token `token_index_1`, int64 [1].
+    def join(self, other: "Sampler") -> "Sampler":
+        """The rows of both, these first."""
+        both = (self, other)
+        num_tokens = max(sampler.subkey_0_RT.shape[1] for sampler in both)
+        columns = {
+            field.name: torch.cat([_padded(getattr(sampler, field.name), num_tokens) for sampler in both])
+            for field in fields(Sampler)
+            if isinstance(getattr(self, field.name), torch.Tensor) and not field.name.startswith("stop")
+        }
+        if any(sampler.stop_entropy_R is not None for sampler in both):
+            entropies, lengths = zip(*(sampler._stops() for sampler in both), strict=True)
+            columns |= {"stop_entropy_R": torch.cat(entropies), "stop_after_R": torch.cat(lengths)}
+        is_cut = any(sampler.num_sorted for sampler in both)
+        return Sampler(
+            **columns,
+            num_sorted=int(columns["top_k_R"].max()) if is_cut else 0,
+            cuts_mass=self.cuts_mass or other.cuts_mass,
+            has_greedy=self.has_greedy or other.has_greedy,
+        )
+
+    def _stops(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The rows' entropy stops; without any, such as never stop."""
+        if self.stop_entropy_R is not None and self.stop_after_R is not None:
+            return self.stop_entropy_R, self.stop_after_R
+        never = torch.full_like(self.temperature_R, float("inf"))
+        return never, torch.zeros_like(never, dtype=torch.int32)
+
+    def sample(self, logits_RV: torch.Tensor, token_index_R: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """One token id per row, for its segment's token `token_index_R`: int64 [R], or [1] where all are at the same.
 
         Returns:
             Ids int64 [R], and bool [R]: whether a row's highest logit is a finite number, without which its id means
             nothing.
         """
         scores_RV = self._cut(logits_RV.float() / self.temperature_R[:, None])
-        key_0, key_1 = (keys.index_select(1, token_index_1) for keys in (self.subkey_0_RT, self.subkey_1_RT))
+        index_R1 = token_index_R.expand(len(scores_RV))[:, None]
+        key_0, key_1 = (keys.gather(1, index_R1) for keys in (self.subkey_0_RT, self.subkey_1_RT))
         highest_R = scores_RV.amax(dim=-1)
         drawn_R = _draw(scores_RV, highest_R, key_0, key_1)
         if self.has_greedy:
             drawn_R = torch.where(self.greedy_R, scores_RV.argmax(dim=-1), drawn_R)
         return drawn_R, highest_R.isfinite()
 
-    def stops(self, logits_RV: torch.Tensor, token_index_1: torch.Tensor) -> torch.Tensor | None:
+    def stops(self, logits_RV: torch.Tensor, token_index_R: torch.Tensor) -> torch.Tensor | None:
         """Whether each row's segment ends before this token, bool [R]; None when no row has an entropy stop."""
         if self.stop_entropy_R is None:
             return None
         entropy_R = torch.special.entr(logits_RV.float().softmax(dim=-1)).sum(dim=-1)
-        return (entropy_R >= self.stop_entropy_R) & (token_index_1 >= self.stop_after_R)
+        return (entropy_R >= self.stop_entropy_R) & (token_index_R >= self.stop_after_R)
 
     def _cut(self, scores_RV: torch.Tensor) -> torch.Tensor:
         """Apply each row's top-k, then its top-p, in the order of Hugging Face's generate."""
@@ -121,6 +149,11 @@ class Sampler:
             before_RN = mass_RN.cumsum(dim=-1) - mass_RN
             scores_RN = scores_RN.masked_fill((before_RN >= self.top_p_R[:, None]) & (ranks > 0), float("-inf"))
         return torch.full_like(scores_RV, float("-inf")).scatter_(1, ids_RN, scores_RN)
+
+
+def _padded(column: torch.Tensor, num_tokens: int) -> torch.Tensor:
+    """A table by token made wider; what is no table stays as it is."""
+    return torch.nn.functional.pad(column, (0, num_tokens - column.shape[1])) if column.dim() == 2 else column
 
 
 def _draw(scores_RV: torch.Tensor, highest_R: torch.Tensor, key_0: torch.Tensor, key_1: torch.Tensor) -> torch.Tensor:

@@ -147,7 +147,7 @@ class SlotCache(Cache):
 
         Args:
             slots_R: the cohort, all different.
-            lengths_R: columns that each of them will have to read.
+            lengths_R: columns that each of them will have to read; a row that decodes holds more than `lengths_S` says.
             last_R: slots that are about to be filled anew.
             places: storage rows at which the cohort may begin.
         """
@@ -157,7 +157,8 @@ class SlotCache(Cache):
         hits = np.convolve(occupied, np.ones(R, dtype=np.int64), mode="valid")
         first = int(places[np.argmax(hits[places])])
         wanted = self._order(rows_R, lengths_R, last_R, first)
-        self.move_rows(rows_R[wanted], first + np.arange(R), int(self.lengths_S.max()))
+        length = max(int(self.lengths_S.max()), int(lengths_R.max()))
+        self.move_rows(rows_R[wanted], first + np.arange(R), length)
 
     def _order(
         self, rows_R: npt.NDArray[np.int64], lengths_R: npt.NDArray[np.int64], last_R: npt.NDArray[np.bool_], first: int

@@ -4,6 +4,7 @@ Axes: R rows of the cohort, T tokens of one forward, H hidden size.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,17 @@ ROLLING_BACK = {"full_attention", "sliding_attention", "chunked_attention"}
 
 
 HiddenSink = Callable[[Feed, torch.Tensor], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Company:
+    """Slots that lie side by side in one forward, and how many columns each may come to read."""
+
+    slots_R: npt.NDArray[np.int64]
+    lengths_R: npt.NDArray[np.int64]
+
+
+NOBODY = Company(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
 
 
 class SlotModel:
@@ -60,18 +72,20 @@ class SlotModel:
         prefixes: list[TokenArray],
         keep_last: bool,
         sink: HiddenSink | None = None,
+        company: Company = NOBODY,
     ) -> npt.NDArray[np.int32]:
         """Feed what the slots lack of their prefixes; see `plan_feeds` for `keep_last`.
 
         Args:
             sink: called for each row's last fed token with the row's Feed and its hidden state [H].
+            company: slots that decode now, beside which these are laid.
 
         Returns:
             Tokens pushed for each row, int32 [R].
         """
         pushed_R = np.zeros(len(slots_R), dtype=np.int32)
         waves = plan_feeds(self.table, slots_R, prefixes, keep_last)
-        self._arrange(waves, slots_R, prefixes)
+        self._lay_out(waves, slots_R, prefixes, company)
         for wave in waves:
             for feed in wave:
                 if feed.copy_from is not None:
@@ -84,7 +98,13 @@ class SlotModel:
                 self.table.set(int(slots_R[feed.row]), prefixes[feed.row][: feed.end])
         return pushed_R
 
-    def _arrange(self, waves: list[list[Feed]], slots_R: npt.NDArray[np.int64], prefixes: list[TokenArray]) -> None:
+    def _lay_out(
+        self,
+        waves: list[list[Feed]],
+        slots_R: npt.NDArray[np.int64],
+        prefixes: list[TokenArray],
+        company: Company,
+    ) -> None:
         """Lay the cohort out side by side, newcomers last: the others are then one slice in every forward."""
         num_tokens_R = np.zeros(len(slots_R), dtype=np.int64)
         for wave in waves:
@@ -92,14 +112,20 @@ class SlotModel:
                 num_tokens_R[feed.row] = feed.num_tokens
         lengths_R = np.array([len(prefix) for prefix in prefixes])
         is_new_R = num_tokens_R > 2 * np.median(num_tokens_R) + MAX_PADDING_TOKENS
-        width = self.shapes.width(len(slots_R))
-        places = np.arange(0, len(self.table.lengths_S) - width + 1, self.shapes.width_multiple)
-        self.cache.arrange(slots_R, lengths_R, is_new_R, places)
+        together = [np.concatenate(pair) for pair in ((company.slots_R, slots_R), (company.lengths_R, lengths_R))]
+        self.arrange(Company(*together), np.append(np.zeros(len(company.slots_R), dtype=np.bool_), is_new_R))
 
-    def window(self, slots_R: npt.NDArray[np.int32]) -> tuple[int, npt.NDArray[np.int64]]:
-        """The first storage row of a cohort that `catch_up` laid out, and the cohort's order from there on."""
-        rows, order = self.cache.select(slots_R.astype(np.int64))
-        assert isinstance(rows, slice), "a cohort lies side by side"
+    def arrange(self, rows: Company, is_new_R: npt.NDArray[np.bool_] | None = None) -> None:
+        """Bring slots side by side, with room for the fillers of a step; see `SlotCache.arrange`."""
+        width = self.shapes.width(len(rows.slots_R))
+        places = np.arange(0, len(self.table.lengths_S) - width + 1, self.shapes.width_multiple)
+        is_new_R = np.zeros(len(rows.slots_R), dtype=np.bool_) if is_new_R is None else is_new_R
+        self.cache.arrange(rows.slots_R, rows.lengths_R, is_new_R, places)
+
+    def window(self, slots_R: npt.NDArray[np.int64]) -> tuple[int, npt.NDArray[np.int64]]:
+        """The first storage row of slots that were laid side by side, and their order from there on."""
+        rows, order = self.cache.select(slots_R)
+        assert isinstance(rows, slice), "rows that decode together lie side by side"
         return rows.start, order
 
     def _feed(

@@ -14,10 +14,9 @@ from dataclasses import dataclass, fields
 import numpy as np
 import torch
 
-from actors.engines.decoding import Decoded
+from actors.engines.decoding import Call
 from actors.engines.sampling import Sampler
-from actors.engines.slot_model import SlotModel
-from pipeline.records import ProposeCohort
+from actors.engines.slot_model import NOBODY, SlotModel
 
 INVALID = -2  # stands for a token drawn from logits that were not finite
 STOPPED = -3  # stands for the token before which an entropy stop ended the segment
@@ -66,12 +65,23 @@ class StaticDecoder:
     def __init__(self, slots: SlotModel, end_token_ids: torch.Tensor) -> None:
         self.slots = slots
         self.end_token_ids = end_token_ids.cpu().numpy()
+        self.company = NOBODY
+        self.sampling_s = 0.0
+        self.abandon()
         self.steps: dict[StepShape, tuple[StepState, Callable[[], None]]] = {}
 
-    def decode(self, cohort: ProposeCohort) -> Decoded:
-        """One segment per row; the slots hold all of their prefixes but the last token."""
-        first, order = self.slots.window(cohort.slots_R)
-        T = int(cohort.num_tokens_R.max())
+    def abandon(self) -> None:
+        self.done: list[Call] = []
+
+    def step(self) -> list[Call]:
+        done, self.done = self.done, []
+        return done
+
+    def join(self, call: Call) -> None:
+        """Decode the call to its end at once: a captured step belongs to one cohort."""
+        cohort = call.cohort
+        first, order = self.slots.window(cohort.slots_R.astype(np.int64))
+        T = call.tokens_RT.shape[1]
         width = self.slots.shapes.width(len(order))
         longest = int((cohort.prefix_lengths_R + cohort.num_tokens_R).max())
         sampler = Sampler.of(cohort, self.slots.vocabulary_size, self.slots.device).take(torch.from_numpy(order))
@@ -87,21 +97,23 @@ class StaticDecoder:
         state.load(self.slots.to_device(starts_W), self.slots.to_device(tokens_W), sampler)
         for _ in range(T):
             step()
-        tokens_RT = np.empty((len(order), T), dtype=np.int32)
-        tokens_RT[order] = state.drawn_WT[: len(order)].cpu().numpy()
-        return self._cut_at_ends(tokens_RT, cohort)
+        call.tokens_RT[order] = state.drawn_WT[: len(order)].cpu().numpy()
+        self._cut_at_ends(call)
+        for row, slot in enumerate(cohort.slots_R.tolist()):
+            self.slots.table.set(slot, call.held_tokens(row))
+        self.done.append(call)
 
-    def _cut_at_ends(self, tokens_RT: np.ndarray, cohort: ProposeCohort) -> Decoded:
+    def _cut_at_ends(self, call: Call) -> None:
         """Keep each row up to its end token, its entropy stop or its own limit."""
-        num_tokens_R = np.minimum(cohort.num_tokens_R, _first(tokens_RT == STOPPED))
+        tokens_RT, limits_R = call.tokens_RT, call.cohort.num_tokens_R
+        num_tokens_R = np.minimum(limits_R, _first(tokens_RT == STOPPED))
         until_end_R = _first(np.isin(tokens_RT, self.end_token_ids)) + 1
-        lengths_R = np.minimum(until_end_R, num_tokens_R).astype(np.int32)
-        looks_ahead_R = (lengths_R < until_end_R) & (num_tokens_R < cohort.num_tokens_R)
-        is_read_RT = np.arange(tokens_RT.shape[1]) < lengths_R[:, None]
-        invalid_R = ((tokens_RT == INVALID) & is_read_RT).any(axis=1)
-        num_steps_R = lengths_R + looks_ahead_R
-        finished_R = until_end_R <= num_tokens_R
-        return Decoded(np.maximum(tokens_RT, 0), lengths_R, num_steps_R, finished_R, invalid_R, 0.0)
+        call.lengths_R[:] = np.minimum(until_end_R, num_tokens_R)
+        call.num_steps_R[:] = call.lengths_R + ((call.lengths_R < until_end_R) & (num_tokens_R < limits_R))
+        call.finished_R[:] = until_end_R <= num_tokens_R
+        is_read_RT = np.arange(tokens_RT.shape[1]) < call.lengths_R[:, None]
+        call.invalid_R[:] = ((tokens_RT == INVALID) & is_read_RT).any(axis=1)
+        np.maximum(tokens_RT, 0, out=tokens_RT)
 
     def _prepare(self, shape: StepShape, sampler: Sampler) -> tuple[StepState, Callable[[], None]]:
         """The state of a shape and its step, captured where the device can."""

@@ -129,7 +129,7 @@ def test_parallel_proposals_draw_more_and_judge_the_same(tmp_path):
     for handle, actor in zip(handles, actors, strict=True):
         handle.usage = LocalMethod(actor.usage, handle.executor)
     coins = Workload.of(config, folders.vocabulary_size, 0, "here")
-    done = asyncio.run(PipelineContender(pipeline, policy, reward, config.slots).run(coins))
+    done = asyncio.run(PipelineContender(pipeline, policy, reward).run(coins))
     for handle in handles:
         handle.close()
     assert done.num_accepted_tokens == 6 * 16
