@@ -162,13 +162,17 @@ def _fit(policy: float, reward: float, gpus_by_node: list[float]) -> bool:
 
 
 def _start(actor_class: type, name: str, num_gpus: float, model: ModelConfig, config: AlignConfig) -> Any:
-    environment = {} if num_gpus else {"CUDA_VISIBLE_DEVICES": ""}  # Ray no longer hides GPUs from those who ask for 0
     remote_class = ray.remote(
         num_cpus=0,
         num_gpus=num_gpus,
         max_restarts=-1,
         max_task_retries=-1,
         concurrency_groups={CONTROL: 1},
-        runtime_env={"env_vars": environment},
+        runtime_env={"env_vars": hidden_gpus(num_gpus)},
     )(actor_class)
     return remote_class.options(name=name).remote(model, config.engine)
+
+
+def hidden_gpus(num_gpus: float) -> dict[str, str]:
+    """Environment of an actor with this request: Ray no longer hides GPUs from those who ask for none."""
+    return {} if num_gpus else {"CUDA_VISIBLE_DEVICES": ""}
