@@ -7,6 +7,7 @@ fragments, so it is loaded anew before the next call.
 
 import gc
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -27,6 +28,7 @@ class EngineHolder:
         self.config = config
         self.engine_config = engine
         self._engine: Any = load_engine(role, config, engine)
+        self._one_at_a_time = threading.Lock()  # Serve runs calls in threads
 
     @contextmanager
     def engine(self) -> Iterator[Any]:
@@ -35,17 +37,18 @@ class EngineHolder:
         Raises:
             ModelOutOfMemory: the call found no memory; a smaller one may.
         """
-        if self._engine is None:
-            _free_memory()
-            self._engine = load_engine(self.role, self.config, self.engine_config)
-        try:
-            yield self._engine
-            return
-        except Exception as error:
-            if not _is_out_of_memory(error):
-                raise
-            message = (" ".join(str(error).split()) or type(error).__name__)[:MAX_MESSAGE_CHARACTERS]
-            self._engine = None
+        with self._one_at_a_time:
+            if self._engine is None:
+                _free_memory()
+                self._engine = load_engine(self.role, self.config, self.engine_config)
+            try:
+                yield self._engine
+                return
+            except Exception as error:
+                if not _is_out_of_memory(error):
+                    raise
+                message = (" ".join(str(error).split()) or type(error).__name__)[:MAX_MESSAGE_CHARACTERS]
+                self._engine = None
         raise ModelOutOfMemory(f"the {self.role} model ran out of memory: {message}")  # unchained: frames hold tensors
 
 

@@ -150,8 +150,12 @@ def free_gpu_memory(reservation: Reservation, actor: int, num_gpus: float) -> in
     return int(num_gpus * min(ray.get([probe.options(scheduling_strategy=place).remote() for place in places])))
 
 
+def hidden_gpus(num_gpus: float) -> dict[str, str]:
+    """Environment of an actor with this request: Ray no longer hides GPUs from those who ask for none."""
+    return {} if num_gpus else {"CUDA_VISIBLE_DEVICES": ""}
+
+
 def _start(actor_class: type, name: str, num_gpus: float, scheduling: Any, *arguments: Any) -> Any:
-    environment = {} if num_gpus else {"CUDA_VISIBLE_DEVICES": ""}  # Ray no longer hides GPUs from those who ask for 0
     remote_class = ray.remote(
         num_cpus=0,
         num_gpus=num_gpus,
@@ -160,6 +164,6 @@ def _start(actor_class: type, name: str, num_gpus: float, scheduling: Any, *argu
         max_concurrency=MAX_CONCURRENT_CALLS if actor_class is PolicyActor else 1,
         concurrency_groups={CONTROL: 1},
         scheduling_strategy=scheduling,
-        runtime_env={"env_vars": environment},
+        runtime_env={"env_vars": hidden_gpus(num_gpus)},
     )(actor_class)
     return remote_class.options(name=name).remote(*arguments)

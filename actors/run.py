@@ -154,15 +154,22 @@ def cluster() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(logging_level="warning")
-    else:
-        _start_own_cluster()
+    join_cluster()
     raise_on_signals()
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def join_cluster() -> None:
+    """The cluster of this process, that of RAY_ADDRESS, or a small one of our own, as long as this process."""
+    if ray.is_initialized():
+        return
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(logging_level="warning")
+    else:
+        _start_own_cluster()
 
 
 def _start_own_cluster() -> None:

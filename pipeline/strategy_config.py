@@ -6,6 +6,15 @@ from pydantic import Field
 
 from pipeline.section import Fraction, Section
 
+DRAWS = (
+    "max_attempts",
+    "n",
+    "k",
+    "budget",
+    "proposals_per_round",
+    "lanes",
+)  # knobs that set how often a token is drawn
+
 
 class StrategySection(Section):
     """What all strategies have."""
@@ -14,6 +23,11 @@ class StrategySection(Section):
     def num_lanes(self) -> int:
         """Streams of proposals that one row holds at once; each takes a slot."""
         return 1
+
+    @property
+    def max_draws(self) -> int:
+        """Most times that a token of the response is drawn: what a row may cost, beside its length."""
+        return max([1, *(getattr(self, name) for name in DRAWS if name in type(self).model_fields)])
 
 
 class StarsConfig(StrategySection):

@@ -65,7 +65,7 @@ def test_a_cancelled_row_gives_its_slots_back_and_the_others_go_on():
     handles = [LocalHandle(engine) for engine in fake_engines(config)]
 
     async def run():
-        coordinator = SegmentCoordinator(config, *handles)
+        coordinator = SegmentCoordinator(config, [handles[0]], [handles[1]])
         tasks = [asyncio.create_task(coordinator.align(row)) for row in rows]
         cancelled = []
         for i in (0, 1, 5, 9):  # some hold slots, some still wait
@@ -73,7 +73,7 @@ def test_a_cancelled_row_gives_its_slots_back_and_the_others_go_on():
             cancelled.append(tasks[i].cancel())
         results = await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.sleep(0.1)
-        queues = (coordinator.propose_queue, coordinator.score_queue)
+        queues = coordinator.scheduler.queues
         assert [len(queue.waiting) + queue.num_calls for queue in queues] == [0, 0]
         assert sorted(coordinator.slots.free) == [0, 1, 2, 3] and not coordinator.slots.num_lent
         return results, cancelled

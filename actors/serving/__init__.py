@@ -1,0 +1,1 @@
+"""The pipeline behind an OpenAI-compatible endpoint, on Ray Serve."""

@@ -1,0 +1,204 @@
+"""The HTTP interface: OpenAI's endpoints over one coordinator. Whatever goes wrong leaves as OpenAI's error object."""
+
+import asyncio
+import hashlib
+import hmac
+import html
+import logging
+from collections.abc import Coroutine
+from importlib.resources import files
+from typing import Any, TypeVar
+
+from fastapi import FastAPI, Request
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from actors.coordinator import SegmentCoordinator
+from actors.serving.errors import ApiError, server_failed
+from actors.serving.generation import Admission, Generation
+from actors.serving.metrics import ServerMetrics, Watch
+from actors.serving.replies import Endpoint, Replies
+from actors.serving.requests import Plan, plan_chat, plan_completion
+from actors.serving.schema import ChatRequest, CompletionRequest, GenerationRequest, parse
+from actors.serving.streaming import event_stream
+from pipeline.records import RowResult
+from pipeline.serve_config import ServeConfig
+
+T = TypeVar("T")
+logger = logging.getLogger("ray.serve")
+HEALTH_TIMEOUT_S = 3.0
+PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+
+
+class Server:
+    """What the routes share.
+
+    Args:
+        config: with `engine.slots` and `engine.max_model_len` set.
+        policy: handle of the policy.
+        reward: handle of the reward model.
+        api_key_digest: SHA-256 of the key that requests must carry; None asks for none.
+    """
+
+    def __init__(self, config: ServeConfig, policy: Any, reward: Any, api_key_digest: bytes | None = None) -> None:
+        self.config = config
+        self.models = (policy, reward)
+        self.api_key_digest = api_key_digest
+        self.coordinator = SegmentCoordinator(config, [policy], [reward])
+        self.admission = Admission(config.serve.max_ongoing_requests, config.serve.retry_after_s)
+        self.metrics = ServerMetrics()
+
+    async def answer(self, endpoint: Endpoint, request: Request) -> Response:
+        """One request to a generating endpoint."""
+        try:
+            self.check_key(request)
+            body = await self._body(request)
+            if endpoint == "chat":
+                chat = parse(ChatRequest, body)
+                return await self._generate(endpoint, request, chat, plan_chat(chat, self.config))
+            completion = parse(CompletionRequest, body)
+            return await self._generate(endpoint, request, completion, plan_completion(completion, self.config))
+        except ApiError as error:
+            self.metrics.requests.labels(endpoint, str(error.status)).inc()
+            raise
+
+    def check_key(self, request: Request) -> None:
+        """Raises ApiError 401; how long it takes tells nothing about the key."""
+        if self.api_key_digest is None:
+            return
+        scheme, _, key = request.headers.get("authorization", "").partition(" ")
+        digest = hashlib.sha256(key.strip().encode("utf-8", "surrogateescape")).digest()
+        if not hmac.compare_digest(digest, self.api_key_digest) or scheme.lower() != "bearer":
+            raise ApiError(401, "the API key is missing or wrong", code="invalid_api_key")
+
+    async def are_models_up(self) -> bool:
+        """Whether both models answer at once."""
+        pings = [asyncio.ensure_future(model.ping.remote()) for model in self.models]
+        done, waiting = await asyncio.wait(pings, timeout=HEALTH_TIMEOUT_S)
+        for ping in waiting:
+            ping.cancel()
+        return not waiting and not any(ping.exception() for ping in done)
+
+    async def _body(self, request: Request) -> bytes:
+        limits = self.config.serve.limits
+
+        async def read() -> bytes:
+            parts, size = [], 0
+            async for part in request.stream():
+                size += len(part)
+                if size > limits.max_body_bytes:
+                    raise ApiError(413, f"the body is larger than {limits.max_body_bytes} bytes", code="body_too_large")
+                parts.append(part)
+            return b"".join(parts)
+
+        try:
+            return await asyncio.wait_for(read(), limits.max_body_s)
+        except TimeoutError:
+            raise ApiError(408, "the body did not come in time", code="timeout") from None
+
+    async def _generate(self, endpoint: Endpoint, http: Request, request: GenerationRequest, plan: Plan) -> Response:
+        if request.stream_options is not None and not request.stream:
+            raise ApiError(400, "stream_options needs stream", "stream_options", "invalid_value")
+        generation = Generation(plan, self.coordinator, self.admission)
+        replies, watch = (
+            Replies(endpoint, self.config.served_name, generation),
+            Watch(self.metrics, endpoint, generation),
+        )
+        is_streaming = False
+        try:
+            if request.stream:
+                include_usage = request.stream_options is not None and request.stream_options.include_usage
+                begun = event_stream(generation, replies, watch, request.stars.show_rejected, include_usage)
+                stream = await while_connected(http, begun)
+                is_streaming = True
+                return stream
+            await while_connected(http, _finish(generation, watch))
+            return JSONResponse(replies.whole())
+        finally:
+            if not is_streaming:
+                await generation.close()
+
+
+async def _finish(generation: Generation, watch: Watch) -> None:
+    async for event in generation.events():
+        if isinstance(event.what, RowResult):
+            watch.done(event.what)
+        elif event.what.is_kept:
+            watch.segment()
+
+
+async def while_connected(http: Request, work: Coroutine[Any, Any, T]) -> T:
+    """The result of some work, given up as soon as the client is gone; its body must have been read."""
+    task, gone = asyncio.ensure_future(work), asyncio.ensure_future(http.receive())
+    try:
+        await asyncio.wait([task, gone], return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ApiError(499, "the client is gone", code="client_gone")
+        return task.result()
+    finally:
+        task.cancel()
+        gone.cancel()
+
+
+def build_api(server: Server) -> FastAPI:
+    """The routes."""
+    api = FastAPI(title="STARS", docs_url=None, redoc_url=None, openapi_url=None)
+    page = files("actors.serving").joinpath("page.html").read_text(encoding="utf-8")
+    page = page.replace("MODEL_NAME", html.escape(server.config.served_name))
+
+    @api.get("/")
+    async def show_page() -> HTMLResponse:
+        return HTMLResponse(page, headers={"Content-Security-Policy": PAGE_POLICY})
+
+    @api.get("/health")
+    async def health() -> Response:
+        is_up = await server.are_models_up()
+        return JSONResponse({"status": "ok" if is_up else "models are not available"}, 200 if is_up else 503)
+
+    @api.get("/metrics")
+    async def metrics() -> Response:
+        body = server.metrics.text(server.admission, server.coordinator.usage)
+        return Response(body, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @api.get("/v1/models")
+    async def models(request: Request) -> dict[str, Any]:
+        server.check_key(request)
+        return {"object": "list", "data": [_model(server.config.served_name)]}
+
+    @api.get("/v1/models/{name:path}")
+    async def model(name: str, request: Request) -> dict[str, Any]:
+        server.check_key(request)
+        if name != server.config.served_name:
+            raise ApiError(404, f"the model {name!r} does not exist", "model", "model_not_found")
+        return _model(name)
+
+    @api.post("/v1/chat/completions")
+    async def chat(request: Request) -> Response:
+        return await server.answer("chat", request)
+
+    @api.post("/v1/completions")
+    async def completions(request: Request) -> Response:
+        return await server.answer("completion", request)
+
+    _handle_errors(api)
+    return api
+
+
+def _model(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "stars"}
+
+
+def _handle_errors(api: FastAPI) -> None:
+    @api.exception_handler(ApiError)
+    async def refused(request: Request, error: ApiError) -> Response:
+        return error.response()
+
+    @api.exception_handler(HTTPException)
+    async def http_error(request: Request, error: HTTPException) -> Response:
+        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
+        return ApiError(error.status_code, str(error.detail), None, code, dict(error.headers or {})).response()
+
+    @api.exception_handler(Exception)
+    async def failed(request: Request, error: Exception) -> Response:
+        logger.error("a request failed", exc_info=error)
+        return server_failed().response()

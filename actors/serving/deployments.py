@@ -1,0 +1,71 @@
+"""Where deployments run: the one file with `serve.deployment`, and with the same resource numbers as the batch job.
+
+Policy and reward model are one replica each, because a replica's cache is worth most to the coordinator that filled it;
+the ingress is one replica too, since one coordinator makes the fullest cohorts.
+"""
+
+import hashlib
+import os
+from typing import Any
+
+from ray import serve
+from ray.serve import Application
+
+from actors.engine_shape import with_engine_shape
+from actors.memory_places import find_places
+from actors.model_limits import longest_model_len, read_model_configs
+from actors.placement import hidden_gpus
+from actors.policy import PolicyActor
+from actors.reservation import reserved
+from actors.reward import RewardActor
+from actors.serving.ingress import Ingress
+from pipeline.errors import ConfigError
+from pipeline.serve_config import ServeConfig
+
+MANY = 10_000  # the ingress itself refuses what is too much, in microseconds; Serve must let it
+MODEL_CALLS = 8  # the coordinator sends two at a time; pings come beside them
+
+
+def build_application(config: ServeConfig) -> Application:
+    """The three deployments. Needs a cluster to look at: its GPUs and its memory.
+
+    Raises:
+        ConfigError: it cannot fit, or the API key is missing.
+    """
+    digest = _api_key_digest(config)
+    model_configs = read_model_configs(config)
+    limit = longest_model_len(config, model_configs)
+    with reserved(config) as reservation:  # given back at once: Serve does the placing, and what cannot fit fails here
+        shares = reservation.shares
+        config = with_engine_shape(config, limit, find_places(config, model_configs, reservation))
+    policy = _model(PolicyActor, "policy", shares.policy, config).bind(config.policy, config.engine)
+    reward = _model(RewardActor, "reward", shares.reward, config).bind(config.reward, config.engine)
+    ingress = serve.deployment(serve.ingress()(Ingress), name="ingress")
+    options = _options(config, {"num_cpus": 0}) | {"max_ongoing_requests": MANY}
+    return ingress.options(**options).bind(config, policy, reward, digest)
+
+
+def _model(actor_class: type, name: str, num_gpus: float, config: ServeConfig) -> serve.Deployment:
+    runtime = {"env_vars": hidden_gpus(num_gpus)}
+    options = _options(config, {"num_cpus": 0, "num_gpus": num_gpus, "runtime_env": runtime})
+    return serve.deployment(actor_class, name=name).options(**options, max_ongoing_requests=MODEL_CALLS)
+
+
+def _options(config: ServeConfig, actor_options: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "num_replicas": 1,
+        "ray_actor_options": actor_options,
+        "health_check_period_s": config.serve.health_check_period_s,
+        "health_check_timeout_s": config.serve.health_check_timeout_s,
+    }
+
+
+def _api_key_digest(config: ServeConfig) -> bytes | None:
+    """Only a digest of the key goes to the cluster."""
+    name = config.serve.api_key_env
+    if name is None:
+        return None
+    key = os.environ.get(name, "").strip()
+    if not key:
+        raise ConfigError(f"serve.api_key_env: the environment variable {name} is not set")
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()

@@ -1,0 +1,26 @@
+"""The ingress deployment's class: one coordinator, and the HTTP interface over it."""
+
+from typing import Any
+
+from fastapi import FastAPI
+
+from actors.serving.api import Server, build_api
+from actors.serving.handles import ResendingHandle
+from pipeline.serve_config import ServeConfig
+
+
+class Ingress:
+    """Made by Serve in the event loop that will run it.
+
+    Args:
+        config: with `engine.slots` and `engine.max_model_len` set.
+        policy: deployment handle of the policy.
+        reward: deployment handle of the reward model.
+        api_key_digest: see `actors.serving.api.Server`.
+    """
+
+    def __init__(self, config: ServeConfig, policy: Any, reward: Any, api_key_digest: bytes | None) -> None:
+        self.server = Server(config, ResendingHandle(policy), ResendingHandle(reward), api_key_digest)
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        return build_api(self.server)

@@ -1,0 +1,124 @@
+"""From a checked request to the rows the coordinator aligns: one per choice, within the server's limits.
+
+A request with the id and seed of a batch row is that row: same prompt, same draws, same response. Without an id a seed
+alone decides the draws; without a seed too, every request draws anew.
+"""
+
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from actors.serving.errors import ApiError
+from actors.serving.schema import ChatRequest, CompletionRequest, GenerationRequest, StarsOptions, invalid
+from pipeline.records import PromptRow
+from pipeline.rows import check_row
+from pipeline.serve_config import LimitsConfig, ServeConfig
+from pipeline.strategy_config import StrategyConfig
+
+STRATEGY: TypeAdapter[StrategyConfig] = TypeAdapter(StrategyConfig)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a request amounts to: its choices, and how all of them are answered."""
+
+    request_id: str
+    rows: tuple[PromptRow, ...]
+    strategy: StrategyConfig
+    stop: tuple[str, ...]
+    choices_per_prompt: int = 1
+
+    def prompt_of(self, choice: int) -> int:
+        """Which of the request's prompts a choice answers."""
+        return choice // self.choices_per_prompt
+
+
+def plan_chat(request: ChatRequest, config: ServeConfig) -> Plan:
+    """The rows of a chat: `n` answers to its messages."""
+    messages = [{"role": _role(message.role), "content": message.text} for message in request.messages]
+    return _plan(f"chatcmpl-{uuid.uuid4().hex}", request, config, [(None, messages)], "messages")
+
+
+def plan_completion(request: CompletionRequest, config: ServeConfig) -> Plan:
+    """The rows of a completion: `n` answers to each prompt, which is read as a batch row's is (`prompt_as`)."""
+    prompts = [(prompt, None) for prompt in request.prompts]
+    return _plan(f"cmpl-{uuid.uuid4().hex}", request, config, prompts, "prompt")
+
+
+def _role(role: str) -> str:
+    return "system" if role == "developer" else role
+
+
+def _plan(request_id: str, request: GenerationRequest, config: ServeConfig, prompts: list[Any], param: str) -> Plan:
+    if request.model not in (None, config.served_name):
+        raise ApiError(
+            404,
+            f"the model {request.model!r} does not exist; here is {config.served_name!r}",
+            "model",
+            "model_not_found",
+        )
+    limits, num_choices = config.serve.limits, (request.n or 1) * len(prompts)
+    if num_choices > limits.max_choices:
+        raise ApiError(400, f"{num_choices} choices; this server allows {limits.max_choices}", "n", "limit_exceeded")
+    sampling = _sampling(request, config)
+    strategy = plan_strategy(request.stars, config)
+    ids = [_row_id(request, request_id, number) for number in range(num_choices)]
+    rows = tuple(check_row(i, row_id, *prompts[i // (request.n or 1)], sampling) for i, row_id in enumerate(ids))
+    for row in rows:
+        if row.error_type is not None:
+            raise ApiError(400, row.error or "", param, row.error_type)
+    return Plan(request_id, rows, strategy, sampling.get("stop", config.generation.stop), request.n or 1)
+
+
+def _row_id(request: GenerationRequest, request_id: str, number: int) -> str:
+    given = request.stars.id
+    base = str(given) if given is not None else "" if request.seed is not None else request_id
+    return base if number == 0 else f"{base}#{number}"
+
+
+def _sampling(request: GenerationRequest, config: ServeConfig) -> dict[str, Any]:
+    """The row's own sampling parameters."""
+    limits, most = config.serve.limits, request.most_tokens
+    limit = min(limits.max_new_tokens or 2**31, (config.engine.max_model_len or 2**31) - 1)
+    if most is not None and most > limit:
+        raise ApiError(400, f"max_tokens is {most}; this server allows {limit}", "max_tokens", "limit_exceeded")
+    given = {
+        "max_new_tokens": most,
+        "temperature": request.temperature,
+        "top_p": request.top_p,
+        "top_k": request.stars.top_k,
+        "seed": request.seed,
+        "stop": request.stops or None,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def plan_strategy(options: StarsOptions, config: ServeConfig) -> StrategyConfig:
+    """The server's strategy with the request's knobs, or another one, begun anew as on the command line."""
+    own = config.strategy
+    name = options.strategy or own.name
+    fields = own.model_dump() if name == own.name else {"name": name}
+    try:
+        strategy = STRATEGY.validate_python(fields | options.knobs | {"name": name})
+    except ValidationError as error:
+        problem = error.errors()[0]
+        if problem["type"].startswith("union_tag"):
+            raise ApiError(
+                400, f"stars.strategy: no strategy {name[:50]!r}", "stars.strategy", "invalid_value"
+            ) from None
+        raise invalid({**problem, "loc": problem["loc"][1:]}, "stars.") from None
+    _check_cost(strategy, config.serve.limits, config.engine.slots or 1)
+    return strategy
+
+
+def _check_cost(strategy: StrategyConfig, limits: LimitsConfig, slots: int) -> None:
+    for what, cost, limit in (
+        ("draws of each token", strategy.max_draws, limits.max_draws),
+        ("lanes", strategy.num_lanes, min(limits.max_lanes, slots)),
+    ):
+        if cost > limit:
+            raise ApiError(
+                400, f"stars: {strategy.name} needs up to {cost} {what}; here are {limit}", "stars", "limit_exceeded"
+            )

@@ -1,0 +1,66 @@
+"""The config of `jobs.serve`: that of `jobs.align`, and how requests are answered."""
+
+from pydantic import Field, field_validator
+
+from pipeline.cluster_config import ClusterConfig
+from pipeline.config import AlignConfig
+from pipeline.section import Section
+
+
+class LimitsConfig(Section):
+    """What one request may ask for. More is refused, never cut."""
+
+    max_new_tokens: int | None = Field(
+        None, ge=1, description="most max_tokens of a request; null: what engine.max_model_len leaves beside its prompt"
+    )
+    max_choices: int = Field(8, ge=1, description="most answers to one request: n, times prompts for completions")
+    max_draws: int = Field(
+        64, ge=1, description="most times a strategy may draw one token of a response: max_attempts, n, k, budget"
+    )
+    max_lanes: int = Field(16, ge=1, description="most engine.slots that one answer may hold")
+    max_body_bytes: int = Field(2**20, ge=1, description="largest request body, in bytes")
+    max_body_s: float = Field(30.0, gt=0.0, description="seconds that a client may take to send a request's body")
+
+
+class ServerConfig(Section):
+    """The server."""
+
+    host: str = Field("127.0.0.1", description="address to listen on; the default is this machine only")
+    port: int = Field(8000, ge=1, lt=2**16, description="TCP port")
+    model_name: str | None = Field(
+        None, min_length=1, description="what requests call the model; null: policy.model, of a folder its last part"
+    )
+    api_key_env: str | None = Field(
+        None, min_length=1, description="environment variable with the key that requests to /v1 must carry; null: none"
+    )
+    max_ongoing_requests: int = Field(
+        128, ge=1, description="answers under way at once, those that wait for slots included; one more gets 429"
+    )
+    retry_after_s: int = Field(1, ge=1, description="seconds that a 429 tells the client to wait")
+    health_check_period_s: float = Field(2.0, gt=0.0, description="seconds between two health checks of a replica")
+    health_check_timeout_s: float = Field(
+        20.0, gt=0.0, description="a replica that answers no health check for so long is replaced"
+    )
+    limits: LimitsConfig = LimitsConfig()
+
+
+class ServeConfig(AlignConfig):
+    """Everything `jobs.serve` needs; it takes the YAML of `jobs.align`, and reads neither input nor output."""
+
+    input: str = Field("-", description="not read by the server")
+    output: str = Field("-", description="not written by the server")
+    serve: ServerConfig = ServerConfig()
+
+    @field_validator("cluster")
+    @classmethod
+    def _is_one_cell(cls, cluster: ClusterConfig) -> ClusterConfig:
+        if (cluster.cells, cluster.policies_per_cell, cluster.rewards_per_cell) != (1, 1, 1):
+            raise ValueError("a server is one cell with one policy and one reward model; start several behind a proxy")
+        return cluster
+
+    @property
+    def served_name(self) -> str:
+        """What requests call the model."""
+        folder_or_name = self.policy.model or self.policy.backend
+        is_name = folder_or_name.count("/") == 1 and not folder_or_name.startswith((".", "~", "/"))
+        return self.serve.model_name or (folder_or_name if is_name else folder_or_name.rstrip("/").rpartition("/")[2])

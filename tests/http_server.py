@@ -1,0 +1,58 @@
+"""The HTTP interface on fake models in threads, behind a real HTTP server, without Ray."""
+
+import asyncio
+import socket
+import threading
+from contextlib import contextmanager
+
+import uvicorn
+
+from actors.engines.fakes import FakePolicy, FakeReward
+from actors.serving.api import Server, build_api
+from pipeline.serve_config import ServeConfig
+from tests.configs import fake_config
+from tests.handles import LocalHandle, LocalMethod
+
+
+def serve_config(**sections):
+    strategy = {"name": "stars", "segment_size": 8, "reward_threshold": 0.5, "beta": 0.05, "alpha": 1.0}
+    engine = {"slots": 8, "max_model_len": 256}
+    tree = fake_config().model_dump() | {"engine": engine, "strategy": strategy}
+    return ServeConfig.model_validate(tree | sections)
+
+
+class PingingHandle(LocalHandle):
+    def __init__(self, engine):
+        super().__init__(engine)
+        self.ping = LocalMethod(lambda: "here", self.executor)
+
+
+@contextmanager
+def http_server(config, api_key_digest=None):
+    """The base URL, and the Server behind it."""
+    handles = [
+        PingingHandle(FakePolicy(config.policy, config.engine)),
+        PingingHandle(FakeReward(config.reward, config.engine)),
+    ]
+    sock = socket.create_server(("127.0.0.1", 0))
+    started, state = threading.Event(), {}
+
+    async def run():
+        state["server"] = Server(config, *handles, api_key_digest)
+        state["uvicorn"] = uvicorn.Server(
+            uvicorn.Config(build_api(state["server"]), log_level="error", lifespan="off", ws="none")
+        )
+        started.set()
+        await state["uvicorn"].serve([sock])
+
+    thread = threading.Thread(target=asyncio.run, args=(run(),))
+    thread.start()
+    started.wait()
+    try:
+        yield f"http://127.0.0.1:{sock.getsockname()[1]}", state["server"]
+    finally:
+        state["uvicorn"].should_exit = True
+        thread.join()
+        for handle in handles:
+            handle.close()
+        sock.close()
