@@ -13,6 +13,7 @@ Create it inside the event loop that will run it.
 """
 
 from dataclasses import fields, replace
+from functools import partial
 from typing import Any
 
 from actors.candidates import CandidateLog
@@ -129,7 +130,7 @@ class SegmentCoordinator:
         finally:
             self.slots.release(slots)
         result = self._result(response, prompt, knobs, sampling, seed, ledger)
-        return replace(result, candidates=log.records(self.renderer.text)) if log else result
+        return replace(result, candidates=log.records(partial(self._text, sampling))) if log else result
 
     def _sampling_of(self, row: PromptRow) -> SamplingParams:
         knobs = self.config.generation.model_dump() | row.sampling_overrides
@@ -158,10 +159,7 @@ class SegmentCoordinator:
         seed: int,
         ledger: Ledger,
     ) -> RowResult:
-        def text(tokens: TokenArray) -> str:
-            return text_before_stop(self.renderer.text(tokens), sampling.stop)
-
-        candidates = response.candidates
+        candidates, text = response.candidates, partial(self._text, sampling)
         return RowResult(
             strategy=knobs.name,
             seed=seed,
@@ -175,6 +173,9 @@ class SegmentCoordinator:
             rewards=tuple(reward for _, reward in candidates) if candidates else None,
             **ledger.costs,
         )
+
+    def _text(self, sampling: SamplingParams, tokens: TokenArray) -> str:
+        return text_before_stop(self.renderer.text(tokens), sampling.stop)
 
     def _error_result(self, error: RowError, knobs: StrategyConfig, seed: int, ledger: Ledger) -> RowResult:
         return RowResult(
