@@ -61,7 +61,7 @@ def _pairs(config: BaselinesConfig, output: Path) -> datasets.Dataset:
             raise InputError(f"pairs {config.pairs!r} holds no rows with the columns {', '.join(sorted(PAIR_COLUMNS))}")
         return read.select_columns(sorted(PAIR_COLUMNS))
     started = time.monotonic()
-    policy, tokenizer = _load(Path(config.policy))
+    policy, tokenizer = load_policy(Path(config.policy))
     drawn = datasets.Dataset.from_list(gold_pairs(policy, tokenizer, config.num_pairs, config.seed))
     drawn.to_parquet(output / "pairs.parquet")
     print(f"{len(drawn)} pairs drawn in {time.monotonic() - started:.0f} s", flush=True)
@@ -89,7 +89,7 @@ def _best_of_grid(
 
 def _gold(folder: Path, config: BaselinesConfig) -> dict[str, float]:
     """Mean gold score, its standard error and the mean length of plain answers to validation prompts."""
-    policy, tokenizer = _load(folder)
+    policy, tokenizer = load_policy(folder)
     rollouts = sample_rollouts(policy, tokenizer, 1, VALIDATION_SEED + config.seed, VALIDATION_TEMPERATURE)
     scores, lengths = [], []
     for rollout in islice(rollouts, config.validation_prompts):
@@ -100,7 +100,7 @@ def _gold(folder: Path, config: BaselinesConfig) -> dict[str, float]:
     return {"gold": round(statistics.fmean(scores), 4), "gold_se": round(error, 4), "tokens": statistics.fmean(lengths)}
 
 
-def _load(folder: Path) -> tuple[Any, PreTrainedTokenizerFast]:
+def load_policy(folder: Path) -> tuple[Any, PreTrainedTokenizerFast]:
     """A policy of its own for the slot engine, which changes how the model attends."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).requires_grad_(False).eval()
     return model, AutoTokenizer.from_pretrained(folder)

@@ -22,7 +22,7 @@ def train(method: Method, config: BaselinesConfig, point: Point, pairs: Dataset)
     model = AutoModelForCausalLM.from_pretrained(config.policy, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(config.policy)
     pairs = pairs.select(range(min(point.num_pairs, len(pairs))))
-    pairs = pairs.map(_with_marks, fn_kwargs={"end": tokenizer.eos_token})
+    pairs = pairs.map(with_marks, fn_kwargs={"end": tokenizer.eos_token})
     with tempfile.TemporaryDirectory(prefix="stars-baseline-") as folder:
         settings = _settings(config, point, folder)
         if method == "sft":
@@ -31,12 +31,12 @@ def train(method: Method, config: BaselinesConfig, point: Point, pairs: Dataset)
         else:
             arguments = DPOConfig(**settings, beta=point.beta)
             trainer = DPOTrainer(model, args=arguments, train_dataset=pairs, processing_class=tokenizer)
-            trainer.train_dataset = trainer.train_dataset.map(_without_added_end)
+            trainer.train_dataset = trainer.train_dataset.map(without_added_end)
         trainer.train()
     return model.eval()
 
 
-def _with_marks(pair: dict[str, Any], end: str) -> dict[str, int | bool]:
+def with_marks(pair: dict[str, Any], end: str) -> dict[str, int | bool]:
     """Its length in characters, so that batches are of like length and little is padding; and which sides are text that
     does not end the response."""
     prompt, chosen, rejected = (_num_characters(pair[name]) for name in ("prompt", "chosen", "rejected"))
@@ -47,7 +47,7 @@ def _with_marks(pair: dict[str, Any], end: str) -> dict[str, int | bool]:
     return {"length": prompt + max(chosen, rejected)} | is_open
 
 
-def _without_added_end(pair: dict[str, Any]) -> dict[str, list[int]]:
+def without_added_end(pair: dict[str, Any]) -> dict[str, list[int]]:
     """TRL ends every text with the end token; a segment that does not end the response must go without it."""
     sides = ("chosen", "rejected")
     return {f"{side}_ids": pair[f"{side}_ids"][: -1 if pair[f"{side}_is_open"] else None] for side in sides}
