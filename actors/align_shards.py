@@ -77,7 +77,7 @@ class AlignShards:
         rows = check_rows(table, number * self.rows_per_shard, self.columns, self.duplicates)
         results = await asyncio.gather(*(self.coordinator.align(row) for row in rows))
         await self._push()
-        return shard_block(number, build_table(table, results, self.config.strategy.name))
+        return shard_block(number, build_table(table, results, self.config.strategy.name, self.config.keep_rejected))
 
     def _show_life_until_called(self) -> None:
         """The event loop's pushes show it from then on; one that is never called is idle, not silent."""

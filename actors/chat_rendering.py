@@ -25,8 +25,8 @@ class ChatRenderer:
     """
 
     def __init__(self, config: AlignConfig) -> None:
-        self.policy = _load_tokenizer("policy", config.policy.model)
-        self.reward = _load_tokenizer("reward", config.reward.model)
+        self.policy = load_tokenizer("policy", config.policy.model)
+        self.reward = load_tokenizer("reward", config.reward.model)
         self.is_raw = config.prompt_as == "raw"
         if self.policy.get_vocab() != self.reward.get_vocab():
             raise ConfigError(
@@ -66,7 +66,7 @@ class ChatRenderer:
         return self.reward(text.rpartition("ANSWER")[2], add_special_tokens=False)["input_ids"]
 
 
-def _load_tokenizer(role: str, model: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(role: str, model: str) -> PreTrainedTokenizerBase:
     try:
         return AutoTokenizer.from_pretrained(model)
     except (OSError, ValueError) as error:
@@ -78,7 +78,7 @@ def _chat_tokens(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> Toke
     marks = tokenizer.get_added_vocab()
     if any(mark in message["content"] for message in messages for mark in marks):
         return _int32(_escaped_chat_ids(tokenizer, messages))
-    return _int32(tokenizer(_render(tokenizer, messages), add_special_tokens=False)["input_ids"])
+    return _int32(tokenizer(render_chat(tokenizer, messages), add_special_tokens=False)["input_ids"])
 
 
 def _escaped_chat_ids(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> list[int]:
@@ -87,9 +87,9 @@ def _escaped_chat_ids(tokenizer: PreTrainedTokenizerBase, messages: Messages) ->
     The text this stands for must be the very text the template gives for the real messages; a template that rewrites
     contents in a way placeholders do not show makes the row an error row, never a wrong prompt.
     """
-    wanted = _render(tokenizer, messages)
+    wanted = render_chat(tokenizer, messages)
     places = [f"CONTENT{i:04d}PLACE" for i in range(len(messages))]
-    frame = _render(tokenizer, [m | {"content": place} for m, place in zip(messages, places, strict=True)])
+    frame = render_chat(tokenizer, [m | {"content": place} for m, place in zip(messages, places, strict=True)])
     pieces = re.split(r"(CONTENT\d{4}PLACE)", frame)
     for contents in ([m["content"] for m in messages], [m["content"].strip() for m in messages]):
         content_of = dict(zip(places, contents, strict=True))
@@ -103,7 +103,7 @@ def _piece_ids(tokenizer: PreTrainedTokenizerBase, piece: str, content: str | No
     return tokenizer(text, add_special_tokens=False, split_special_tokens=is_content)["input_ids"]
 
 
-def _render(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> str:
+def render_chat(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> str:
     if tokenizer.chat_template is None:
         raise RowError("no_chat_template", "the model has no chat template; set prompt_as: raw and give text prompts")
     try:

@@ -17,6 +17,7 @@ from dataclasses import fields, replace
 from functools import partial
 from typing import Any
 
+from actors.candidates import CandidateLog
 from actors.cohorts import (
     CohortQueue,
     CohortScheduler,
@@ -143,12 +144,14 @@ class SegmentCoordinator:
         slots = await self.slots.acquire(knobs.num_lanes)
         try:
             session = RowSession(self, prompt, sampling, row_key(seed, str(row.row_id)), slots, ledger)
-            task = Task(knobs, sampling, session.row_key, session, report)
+            log = CandidateLog(report) if self.config.keep_rejected else None
+            task = Task(knobs, sampling, session.row_key, session, log or report)
             response = await STRATEGIES[knobs.name](task, session.propose, session.score)
             await ledger.settled()
         finally:
             self.slots.release(slots)
-        return self._result(response, prompt, knobs, sampling, seed, ledger)
+        result = self._result(response, prompt, knobs, sampling, seed, ledger)
+        return replace(result, candidates=log.records(partial(self._text, sampling))) if log else result
 
     def _sampling_of(self, row: PromptRow) -> SamplingParams:
         knobs = self.config.generation.model_dump() | row.sampling_overrides
@@ -177,10 +180,7 @@ class SegmentCoordinator:
         seed: int,
         ledger: Ledger,
     ) -> RowResult:
-        def text(tokens: TokenArray) -> str:
-            return text_before_stop(self.renderer.text(tokens), sampling.stop)
-
-        candidates = response.candidates
+        candidates, text = response.candidates, partial(self._text, sampling)
         return RowResult(
             strategy=knobs.name,
             seed=seed,
@@ -189,26 +189,23 @@ class SegmentCoordinator:
             reward=response.reward,
             num_prompt_tokens=len(prompt.policy_tokens),
             num_response_tokens=len(response.tokens),
-            num_policy_tokens=ledger.policy_tokens,
-            num_reward_tokens=ledger.reward_tokens,
-            num_policy_calls=ledger.policy_calls,
-            num_reward_calls=ledger.reward_calls,
             segments=response.segments,
             responses=tuple(text(tokens) for tokens, _ in candidates) if candidates else None,
             rewards=tuple(reward for _, reward in candidates) if candidates else None,
+            **ledger.costs,
         )
+
+    def _text(self, sampling: SamplingParams, tokens: TokenArray) -> str:
+        return text_before_stop(self.renderer.text(tokens), sampling.stop)
 
     def _error_result(self, error: RowError, knobs: StrategyConfig, seed: int, ledger: Ledger) -> RowResult:
         return RowResult(
             strategy=knobs.name,
             seed=seed,
             finish_reason="error",
-            num_policy_tokens=ledger.policy_tokens,
-            num_reward_tokens=ledger.reward_tokens,
-            num_policy_calls=ledger.policy_calls,
-            num_reward_calls=ledger.reward_calls,
             error_type=error.error_type,
             error=error.message,
+            **ledger.costs,
         )
 
     def _add_result(self, result: RowResult) -> None:

@@ -117,7 +117,8 @@ def _finish(job: Job, models: Models, peaks: dict[Role, int], started_s: float, 
     run.reopen()
     works = [Work(config, plan, job.columns, run.aligned, job.retries_errors, peaks)]
     if config.baseline_rows and config.strategy.name != "vanilla":
-        plain = config.model_copy(update={"strategy": VanillaConfig(segment_size=config.strategy.segment_size)})
+        vanilla = VanillaConfig(segment_size=config.strategy.segment_size)
+        plain = config.model_copy(update={"strategy": vanilla, "keep_rejected": False})
         works.append(Work(plain, plan.head(config.baseline_rows), job.columns, run.baseline, job.retries_errors, peaks))
     duplicates = start_duplicate_search(plan, job.columns)
     stages = [run_stage(work, models, duplicates, run, console) for work in works]

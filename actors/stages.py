@@ -56,7 +56,8 @@ def run_stage(work: Work, models: Models, duplicates: Any, run: RunDirectory, co
     if stage.name not in run.manifest.gathered:
         rows = Pass(stage.name, work.plan, work.columns, stage.shards, duplicates)
         usages = _align(work.config, rows, models, console)
-        schema = output_schema(input_schema(work.plan.schema, work.columns), work.config.strategy.name)
+        rows_schema = input_schema(work.plan.schema, work.columns)
+        schema = output_schema(rows_schema, work.config.strategy.name, work.config.keep_rejected)
         stage.parts.create_directory()
         gather_parts(work.plan, stage.shards, stage.parts, schema, work.config.dataset.rows_per_file)
     run.mark_gathered(stage)

@@ -117,6 +117,11 @@ class AlignConfig(Section):
     baseline_rows: int = Field(
         0, ge=0, description="first rows decoded plainly too, to show the mean reward against vanilla"
     )
+    keep_rejected: bool = Field(
+        False,
+        description="add the column `candidates`: every candidate that was judged, kept or rejected; jobs.export_pairs "
+        "makes preference pairs of them",
+    )
     judge: Literal["embedded"] | None = Field(None, description="a judge of text for the summary's win-rate")
     policy: ModelConfig
     reward: RewardConfig

@@ -44,6 +44,7 @@ DECIDING_SOURCES = (
     "pipeline/rows.py",
     "pipeline/spans.py",
     "pipeline/strategies/*.py",
+    "actors/candidates.py",
     "actors/chat_rendering.py",
     "actors/cohorts.py",
     "actors/coordinator.py",

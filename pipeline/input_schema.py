@@ -48,7 +48,8 @@ def check_columns(schema: pa.Schema, config: AlignConfig) -> InputColumns:
         sampling_params=_optional(schema, config.sampling_params_column),
     )
     _check_id_type(schema, columns)
-    taken = [field.name for field in result_fields(config.strategy.name) if field.name in schema.names]
+    ours = result_fields(config.strategy.name, config.keep_rejected)
+    taken = [field.name for field in ours if field.name in schema.names]
     if taken:
         raise InputError(f"input column {taken[0]!r} has the name of an output column; rename it in the input")
     return columns

@@ -104,6 +104,21 @@ class Judgement:
 Report = Callable[[Judgement], None]
 
 
+@dataclass(frozen=True, slots=True)
+class CandidateRecord:
+    """A judged candidate as text, for the output: `response_so_far` + `text` is what the reward was given for.
+    `segment` and `attempt` are those of its draw; `finished` says that it ended with an end token."""
+
+    segment: int
+    attempt: int
+    response_so_far: str
+    text: str
+    finished: bool
+    reward: float | None
+    threshold: float | None
+    is_kept: bool
+
+
 class Propose(Protocol):
     """Draws one candidate continuation of the response so far: at most `num_tokens`, fewer at an end token.
 
@@ -163,6 +178,7 @@ class RowResult:
     segments: tuple[SegmentRecord, ...] = ()
     responses: tuple[str, ...] | None = None
     rewards: tuple[float, ...] | None = None
+    candidates: tuple[CandidateRecord, ...] = ()
     error_type: str | None = None
     error: str | None = None
 

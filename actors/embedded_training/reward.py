@@ -107,10 +107,10 @@ def _batches(policy: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, seed:
 def _group(tokenizer: PreTrainedTokenizerFast, rollouts: Rollouts, rng: random.Random) -> Group:
     texts = tokenizer.batch_decode(rollouts.responses, skip_special_tokens=True)
     gold = [gold_score(rollouts.conversation.prompt, text) for text in texts]
-    return Group(rollouts.prompt, rollouts.responses, _labels(gold, rng))
+    return Group(rollouts.prompt, rollouts.responses, draw_labels(gold, rng))
 
 
-def _labels(gold: list[float], rng: random.Random) -> np.ndarray:
+def draw_labels(gold: list[float], rng: random.Random) -> np.ndarray:
     """Draw each pair's label once: i beats j with probability sigmoid(gold_i - gold_j)."""
     preferred = np.zeros((len(gold), len(gold)), dtype=np.float32)
     for i in range(len(gold)):

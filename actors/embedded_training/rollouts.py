@@ -34,7 +34,11 @@ class Rollouts:
 
 
 def sample_rollouts(
-    policy: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, responses_per_prompt: int, seed: int
+    policy: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    responses_per_prompt: int,
+    seed: int,
+    temperature: float = TEMPERATURE,
 ) -> Iterator[Rollouts]:
     """Endless rollouts on prompts of the training split; the seed fixes prompts and draws."""
     num_slots = PROMPTS_PER_CALL * responses_per_prompt
@@ -44,14 +48,16 @@ def sample_rollouts(
     while True:
         conversations = [sample_conversation(rng, "train") for _ in range(PROMPTS_PER_CALL)]
         prompts = [prompt_tokens(tokenizer, conversation) for conversation in conversations]
-        proposals = engine.propose(_cohort(prompts, responses_per_prompt, row_key(seed, f"rollouts {call}")))
+        proposals = engine.propose(
+            _cohort(prompts, responses_per_prompt, row_key(seed, f"rollouts {call}"), temperature)
+        )
         rows = [tokens[:n].tolist() for tokens, n in zip(proposals.tokens_RT, proposals.lengths_R, strict=True)]
         for i, (conversation, prompt) in enumerate(zip(conversations, prompts, strict=True)):
             yield Rollouts(conversation, prompt, rows[i * responses_per_prompt : (i + 1) * responses_per_prompt])
         call += 1
 
 
-def _cohort(prompts: list[list[int]], responses_per_prompt: int, key: int) -> ProposeCohort:
+def _cohort(prompts: list[list[int]], responses_per_prompt: int, key: int, temperature: float) -> ProposeCohort:
     """Every prompt in `responses_per_prompt` slots, each slot a lane of draws of its own."""
     rows = [prompt for prompt in prompts for _ in range(responses_per_prompt)]
     slots_R = np.arange(len(rows), dtype=np.int32)
@@ -62,7 +68,7 @@ def _cohort(prompts: list[list[int]], responses_per_prompt: int, key: int) -> Pr
         num_tokens_R=np.full(len(rows), MAX_NEW_TOKENS, dtype=np.int32),
         row_keys_R=np.full(len(rows), key, dtype=np.int64),
         draw_keys_R3=np.stack([slots_R, np.zeros_like(slots_R), np.zeros_like(slots_R)], axis=1).astype(np.int64),
-        temperature_R=np.full(len(rows), TEMPERATURE, dtype=np.float32),
+        temperature_R=np.full(len(rows), temperature, dtype=np.float32),
         top_p_R=np.ones(len(rows), dtype=np.float32),
         top_k_R=np.full(len(rows), TOP_K, dtype=np.int32),
     )
