@@ -75,7 +75,7 @@ def test_a_cancelled_row_gives_its_slots_back_and_the_others_go_on():
         await asyncio.sleep(0.1)
         queues = coordinator.scheduler.queues
         assert [len(queue.waiting) + queue.num_calls for queue in queues] == [0, 0]
-        assert sorted(coordinator.slots.free) == [0, 1, 2, 3] and not coordinator.slots.num_lent
+        assert [sorted(free) for free in coordinator.slots.free] == [[0, 1, 2, 3]] and not coordinator.slots.num_lent
         return results, cancelled
 
     results, cancelled = asyncio.run(run())
