@@ -1,6 +1,7 @@
 """What real model calls cost, measured through a real run's coordinator and actors, as numbers that fakes can charge.
 
 A call's seconds are fitted by least squares, never below nothing: so much a call, a row, and a token fed to catch up.
+Calls that were decoded together have shared their seconds out, so a fake that does them one by one is as fast.
 The hop is what a call spends outside the model: on the way to an idle actor, and on the way back to the coordinator.
 """
 
@@ -90,7 +91,7 @@ class _Recorded:
         waited_s = stats.started_s - max(sent_s, self.ended_s)
         hop_s = max(0.0, waited_s) + time.time() - stats.ended_s
         fed = int(stats.pushed_tokens_R.sum()) - decoded
-        self.calls.append(_Call(len(stats.pushed_tokens_R), fed, stats.ended_s - stats.started_s, hop_s))
+        self.calls.append(_Call(len(stats.pushed_tokens_R), fed, stats.busy_s, hop_s))
         self.ended_s = stats.ended_s
         return answer
 

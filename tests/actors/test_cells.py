@@ -109,7 +109,14 @@ def test_a_rows_lanes_share_an_actor_and_rows_go_where_the_room_is():
 @pytest.mark.ray
 def test_two_cells_of_two_policies_give_the_same_responses_as_one_of_one(ray_cluster, tmp_path):
     def embedded(name, *overrides):
-        given = ["max_rows=24", "baseline_rows=0", f"output={tmp_path / name}", "generation.max_new_tokens=48"]
+        given = [
+            "cluster.gpus_per_policy=0",
+            "cluster.gpus_per_reward=0",
+            "max_rows=24",
+            "baseline_rows=0",
+            f"output={tmp_path / name}",
+            "generation.max_new_tokens=48",
+        ]
         config = load_config("jobs/configs/embedded.yaml", [*given, *overrides])
         plan = plan_input(config.input, config.dataset.rows_per_shard, config.max_rows)
         run_align(config, plan, check_columns(plan.schema, config), RunDirectory.open(config, plan))

@@ -122,7 +122,7 @@ def test_a_reward_model_has_the_slots_of_all_policies_it_serves(ray_cluster):
     config = fake_config(cluster={"policies_per_cell": 3, "rewards_per_cell": 2}, engine=ENGINE)
     with reserved(config) as reservation:
         models = start_models(config, reservation)
-        sizes = [h.__ray_call__.remote(lambda self: self.holder.engine_config.slots) for _, h in models.with_roles()]
+        sizes = [h.__ray_call__.remote(_slots_of) for _, h in models.with_roles()]
         assert ray.get(sizes) == [6, 6, 6, 9, 9]
         stop_models(models)
 
@@ -154,3 +154,8 @@ def test_gpus_that_others_hold_are_not_waited_for_forever(ray_cluster, monkeypat
     words = r"were not to be had in 1 s: 0 of 1 cells are placed, 0\.5 of the cluster's 2 GPUs are free"
     with reserved(config), pytest.raises(ConfigError, match=words), reserved(config):
         pass
+
+
+def _slots_of(actor):
+    holder = actor.calls.holder if hasattr(actor, "calls") else actor.holder
+    return holder.engine_config.slots

@@ -20,6 +20,7 @@ def plan(tmp_path):
 @pytest.mark.parametrize("committed", [[], [0, 1, 7, 25], list(range(26))])
 def test_every_waiting_shard_is_in_one_leg(plan, monkeypatch, committed):
     monkeypatch.setattr(dataset, "MAX_SHARDS_PER_GRAPH", 10)
+    monkeypatch.setattr(dataset, "MIN_SHARDS_PER_GRAPH_AND_CELL", 1)
     ranges = list(legs(plan, np.array(committed, np.int64)))
     waiting = [[i for i in range(first, end) if i not in committed] for first, end in ranges]
     assert [i for shards in waiting for i in shards] == [i for i in range(26) if i not in committed]
