@@ -95,8 +95,8 @@ def _start_cell(config: AlignConfig, reservation: Reservation, number: int, run_
 
 def start_reward_model(config: AlignConfig) -> Any:
     """The config's reward model alone, loaded, on a GPU of its own where there is one."""
-    fair = 1.0 if sum(cluster_gpus()) >= 1 and config.reward.backend != "fake" else 0.0
-    num_gpus = fair if config.reward.num_gpus is None else config.reward.num_gpus
+    has_gpu = ray.cluster_resources().get("GPU", 0.0) >= 1 and config.reward.backend != "fake"
+    num_gpus = float(has_gpu) if config.reward.num_gpus is None else config.reward.num_gpus
     name = f"stars-{uuid.uuid4().hex[:8]}-judge"
     handle = _start(RewardActor, name, num_gpus, "DEFAULT", config.reward, config.engine)
     loading = LoadingModel("reward", config.reward.model or config.reward.backend, handle)

@@ -75,7 +75,7 @@ def run_align(
 
 
 def finish_jobs(jobs: Sequence[Job], console: Console) -> list[RunMetrics]:
-    """Do what is left of runs whose `policy`, `reward`, `engine` and `cluster` are the same, with models that are loaded once.
+    """Do what is left of runs with the same `policy`, `reward`, `engine` and `cluster`; the models are loaded once.
 
     Raises:
         StarsError: what went wrong, in one line.
