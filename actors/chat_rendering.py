@@ -51,6 +51,10 @@ class ChatRenderer:
             response_tokens.tolist(), skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
 
+    def tokens(self, text: str) -> TokenArray:
+        """A response's text as the reward model's tokens; special tokens written in it stay text."""
+        return _int32(self.reward(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+
     def _check_characters(self, row: PromptRow) -> None:
         """Refuse without tokenising what no tokenisation fits: ten million characters take a tokenizer a minute."""
         num_characters = sum(len(message["content"]) for message in messages_of(row))

@@ -29,6 +29,8 @@ class Renderer(Protocol):
 
     def text(self, response_tokens: TokenArray) -> str: ...
 
+    def tokens(self, text: str) -> TokenArray: ...
+
 
 def make_renderer(config: AlignConfig) -> Renderer:
     """The renderer that fits the config's backend."""
@@ -46,11 +48,14 @@ class ByteRenderer:
 
     def render(self, row: PromptRow) -> RenderedPrompt:
         text = "\n".join(message["content"] for message in messages_of(row))
-        tokens = np.frombuffer(text.encode("utf-8"), dtype=np.uint8).astype(np.int32)
+        tokens = self.tokens(text)
         return RenderedPrompt(tokens, tokens)
 
     def text(self, response_tokens: TokenArray) -> str:
         return bytes(token for token in response_tokens.tolist() if token < FAKE_END_TOKEN).decode("utf-8", "replace")
+
+    def tokens(self, text: str) -> TokenArray:
+        return np.frombuffer(text.encode("utf-8"), dtype=np.uint8).astype(np.int32)
 
 
 def messages_of(row: PromptRow) -> Messages:

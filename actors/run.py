@@ -31,7 +31,7 @@ from actors.placement import Models, start_duplicate_search, start_models, stop_
 from actors.reservation import Reservation, reserved
 from actors.stages import Work, run_stage
 from actors.summary import show_summary
-from pipeline.compare import compare_outputs
+from pipeline.comparison.baseline import compare_outputs
 from pipeline.config import AlignConfig
 from pipeline.errors import StarsError
 from pipeline.input_plan import InputPlan
@@ -75,7 +75,7 @@ def run_align(
 
 
 def finish_jobs(jobs: Sequence[Job], console: Console) -> list[RunMetrics]:
-    """Do what is left of runs whose `policy`, `reward` and `engine` are the same, with models that are loaded once.
+    """Do what is left of runs with the same `policy`, `reward`, `engine` and `cluster`; the models are loaded once.
 
     Raises:
         StarsError: what went wrong, in one line.

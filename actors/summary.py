@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from actors.progress import format_seconds
-from pipeline.compare import read_pairs, read_responses
+from pipeline.comparison.baseline import read_pairs, read_responses
 from pipeline.config import AlignConfig
 from pipeline.metrics import Comparison, RoleMetrics, RunMetrics, StageMetrics
 from pipeline.run_directory import RunDirectory

@@ -10,7 +10,7 @@ import argparse
 import sys
 
 from actors.interrupts import Interrupted, raise_on_signals
-from pipeline.comparison.config import CompareConfig
+from pipeline.comparison.config import JUDGE_KINDS, CompareConfig
 from pipeline.comparison.loading import load_comparison
 from pipeline.config_loading import described_fields
 from pipeline.errors import StarsError
@@ -38,12 +38,19 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m jobs.compare",
         description="Compare strategies and policies over one prompt set, at equal compute, by judges.",
         epilog="keys, with their defaults (* stands for a name of yours):\n"
-        + "\n".join(described_fields(CompareConfig)),
+        + "\n".join([*described_fields(CompareConfig), *_judge_fields()]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config", metavar="FILE", help="YAML file; see jobs/configs/compare-embedded.yaml")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="set a key of the config, after the file")
     return parser
+
+
+def _judge_fields() -> list[str]:
+    lines = []
+    for kind, section in JUDGE_KINDS.items():
+        lines += [f"\nkeys of a judge of kind {kind}:", *described_fields(section)]
+    return lines
 
 
 if __name__ == "__main__":

@@ -65,8 +65,8 @@ def fingerprint(config: AlignConfig, plan: InputPlan) -> dict[str, Any]:
         "input rows": plan.num_rows,
         ROWS_PER_SHARD: plan.rows_per_shard,
         "input columns": f"{len(plan.schema.names)} columns, digest {_digest(str(plan.schema.remove_metadata()))}",
-        "policy model files": _model_files(config.policy.model),
-        "reward model files": _model_files(config.reward.model),
+        "policy model files": model_files(config.policy.model),
+        "reward model files": model_files(config.reward.model),
         **{f"version of {name}": package_version(name) for name in DECIDING_PACKAGES},
         **_sources(),
     }
@@ -87,7 +87,7 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     return pairs
 
 
-def _model_files(model: str) -> str | None:
+def model_files(model: str) -> str | None:
     """Names and contents of a local model folder's files; None for a name that is resolved elsewhere."""
     folder = Path(model).expanduser()
     if not model or not folder.is_dir():

@@ -5,53 +5,101 @@ not done again, so the same command goes on wherever it was interrupted; with no
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 
-from actors.run import Job, finish_jobs
+from actors.comparison.reward_judge import reward_model_judge
+from actors.run import Job, cluster, finish_jobs, stars_error
+from pipeline.comparison.alpaca_eval import write_alpaca_eval
 from pipeline.comparison.analysis import analyse
-from pipeline.comparison.config import JudgeConfig
+from pipeline.comparison.config import EmbeddedJudge, JudgeConfig, RewardModelJudge
 from pipeline.comparison.evidence import REWARD, Evidence
 from pipeline.comparison.figures import CompareFigures
-from pipeline.comparison.judging import Judged, Prompts, Runs, judge_scores, text_judge
+from pipeline.comparison.judging import Judged, Prompts, Runs, judge_pairs, judge_scores, text_judge
+from pipeline.comparison.llm_judge import LlmPairJudge
 from pipeline.comparison.loading import Comparison
-from pipeline.comparison.outputs import read_run
+from pipeline.comparison.outputs import default_dataset_name, read_run
 from pipeline.comparison.report import write_report
 from pipeline.comparison.resampling import Resampler
-from pipeline.storage import locate
+from pipeline.comparison.verdict import verdict
+from pipeline.storage import Location, locate
 
 
 def run_comparison(comparison: Comparison) -> CompareFigures:
-    """Do what is left of the comparison and write its report.
+    """Do what is left of the comparison, write its report and show the verdict.
 
     Raises:
         StarsError: what went wrong, in one line.
     """
     console = Console()
-    _finish_runs(comparison, console)
-    runs = {c.name: [read_run(c.name, output) for output in c.outputs] for c in comparison.contenders}
-    prompts, config = Prompts(runs), comparison.config
-    judged = {name: _judge(comparison, name, judge, runs, prompts) for name, judge in comparison.judges.items()}
-    judged[REWARD] = judge_scores(REWARD, lambda rows: rows.figure("reward"), runs, prompts, config.baseline_name)
-    kinds = {name: judge.kind for name, judge in comparison.judges.items()} | {REWARD: "steering reward model"}
-    resampler = Resampler(len(prompts), config.bootstrap_draws, config.bootstrap_seed)
-    evidence = Evidence(runs, prompts, judged, kinds, config.baseline_name, config.num_examples, resampler)
-    figures = analyse(evidence)
-    write_report(figures, locate(config.output))
+    with _one_line_errors():
+        _finish_runs(comparison, console)
+        evidence = _gather(comparison, console)
+        figures = analyse(evidence)
+    folder = locate(comparison.config.output)
+    write_report(figures, folder)
+    _export(comparison, evidence.runs, folder / "alpaca_eval")
+    for sentence in verdict(figures):
+        console.print(f"- {sentence.replace('**', '')}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"report: {folder}/report.html", highlight=False, soft_wrap=True)
     return figures
 
 
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise stars_error(error) or error from error
+
+
 def _finish_runs(comparison: Comparison, console: Console) -> None:
-    groups: dict[str, list[Job]] = {}
+    groups: dict[str, list[tuple[str, Job]]] = {}
     for contender in comparison.contenders:
         for run in contender.runs:
             if not run.directory.is_finished:
-                models = run.config.model_dump(include={"policy", "reward", "engine"}, mode="json")
-                jobs = groups.setdefault(json.dumps(models), [])
-                jobs.append(Job(run.config, run.plan, run.columns, run.directory))
-    for jobs in groups.values():
-        finish_jobs(jobs, console)
+                models = run.config.model_dump(include={"policy", "reward", "engine", "cluster"}, mode="json")
+                job = Job(run.config, run.plan, run.columns, run.directory)
+                groups.setdefault(json.dumps(models), []).append((contender.name, job))
+    if not groups:
+        return
+    with cluster():
+        for named in groups.values():
+            console.print(f"to do: {', '.join(f'{name} (seed {job.config.seed})' for name, job in named)}")
+            finish_jobs([job for _, job in named], console)
 
 
-def _judge(comparison: Comparison, name: str, judge: JudgeConfig, runs: Runs, prompts: Prompts) -> Judged:
-    return judge_scores(name, text_judge(judge.kind), runs, prompts, comparison.config.baseline_name)
+def _gather(comparison: Comparison, console: Console) -> Evidence:
+    config = comparison.config
+    runs = {c.name: [read_run(c.name, output) for output in c.outputs] for c in comparison.contenders}
+    prompts = Prompts(runs)
+    judged = {
+        name: _judge(comparison, name, judge, runs, prompts, console) for name, judge in comparison.judges.items()
+    }
+    judged[REWARD] = judge_scores(REWARD, lambda rows: rows.figure("reward"), runs, prompts, config.baseline_name)
+    kinds = {name: judge.kind for name, judge in comparison.judges.items()} | {REWARD: "the reward that steered"}
+    resampler = Resampler(len(prompts), config.bootstrap_draws, config.bootstrap_seed)
+    return Evidence(runs, prompts, judged, kinds, config.baseline_name, config.num_examples, resampler)
+
+
+def _judge(
+    comparison: Comparison, name: str, judge: JudgeConfig, runs: Runs, prompts: Prompts, console: Console
+) -> Judged:
+    baseline = comparison.config.baseline_name
+    store = Path(comparison.config.output).expanduser() / "judgements" / f"{name}.jsonl"
+    if isinstance(judge, EmbeddedJudge):
+        return judge_scores(name, text_judge(judge.kind), runs, prompts, baseline)
+    if isinstance(judge, RewardModelJudge):
+        return judge_scores(name, reward_model_judge(judge, runs, store, console), runs, prompts, baseline)
+    console.print(f"{judge.model} judges pairs …", highlight=False, soft_wrap=True)
+    return judge_pairs(name, LlmPairJudge(judge, store), runs, prompts, baseline)
+
+
+def _export(comparison: Comparison, runs: Runs, folder: Location) -> None:
+    for name, seeds in runs.items():
+        for rows in seeds:
+            dataset = comparison.config.dataset_name or default_dataset_name(rows.config)
+            write_alpaca_eval(folder, name, rows, dataset)

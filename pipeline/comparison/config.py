@@ -89,16 +89,14 @@ class CompareConfig(Section):
     """Everything `jobs.compare` needs."""
 
     output: str = Field(min_length=1, description="folder of the report; the runs go to runs/NAME-SEED in it")
-    base: Tree = Field(
-        default_factory=dict, description="the config of jobs.align that all contenders share, without output and seed"
-    )
+    base: Tree = Field({}, description="the config of jobs.align that all contenders share, without output and seed")
     contenders: dict[Name, ContenderConfig] = Field(min_length=1, description="what is compared, by name")
     baseline: str | None = Field(None, description="the contender that win-rates are against; null: the first one")
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = Field(
         (0,), min_length=1, description="run seeds: every contender runs once with each"
     )
     judges: dict[Name, Tree] = Field(
-        default_factory=dict,
+        {},
         description=f"judges by name, each with a kind of {', '.join(JUDGE_KINDS)}; the first one decides the verdict",
     )
     bootstrap_draws: int = Field(10_000, ge=100, description="resamples of the prompts behind every interval")

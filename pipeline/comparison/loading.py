@@ -54,7 +54,7 @@ def load_comparison(path: str | None, overrides: list[str]) -> Comparison:
         ConfigError, InputError, OutputError: what the user must mend first.
     """
     config = load_tree(CompareConfig, path, overrides)
-    judges = {name: _judge(name, tree) for name, tree in config.judges.items()}
+    judges = {name: _judge(config.output, name, tree) for name, tree in config.judges.items()}
     for name, contender in config.contenders.items():
         for output in contender.output or ():
             open_run(name, output)
@@ -118,12 +118,14 @@ def _planned(configs: list[AlignConfig]) -> list[tuple[AlignConfig, InputPlan, I
     return [(config, plan, columns) for config in configs]
 
 
-def _judge(name: str, tree: dict[str, Any]) -> JudgeConfig:
+def _judge(output: str, name: str, tree: dict[str, Any]) -> JudgeConfig:
     kind = tree.get("kind")
     if kind not in JUDGE_KINDS:
         hint = nearest(kind, list(JUDGE_KINDS)) if isinstance(kind, str) else ""
         raise ConfigError(f"judges.{name}.kind: must be one of {', '.join(JUDGE_KINDS)} (given: {kind!r}{hint})")
     judge = validate(JUDGE_KINDS[kind], tree, lambda section: f"judges.{name}.")
+    if kind != "embedded" and "://" in output:
+        raise ConfigError(f"output: judges.{name} keeps its verdicts there, so it must be a local folder")
     if isinstance(judge, LlmJudge) and judge.api_key_env and not os.environ.get(judge.api_key_env):
         raise ConfigError(f"judges.{name}.api_key_env: the environment has no {judge.api_key_env}")
     return judge

@@ -2,6 +2,8 @@
 
 from pipeline.comparison.figures import CompareFigures
 from pipeline.comparison.markdown import to_markdown
+from pipeline.comparison.page import to_page
+from pipeline.comparison.pictures import draw_pictures
 from pipeline.comparison.sections import report_blocks
 from pipeline.storage import Location
 
@@ -10,4 +12,11 @@ def write_report(figures: CompareFigures, folder: Location) -> None:
     """Each file appears whole or not at all."""
     folder.create_directory()
     figures.save(folder / "compare.json")
-    (folder / "report.md").write_text(to_markdown(report_blocks(figures, {})))
+    drawn = draw_pictures(figures)
+    for file, (_, png) in drawn.items():
+        with (folder / file).written_whole() as stream:
+            stream.write(png)
+    blocks = report_blocks(figures, {file: caption for file, (caption, _) in drawn.items()})
+    title = f"Comparison: {', '.join(c.name for c in figures.contenders)}"
+    (folder / "report.md").write_text(to_markdown(blocks))
+    (folder / "report.html").write_text(to_page(title, blocks, {file: png for file, (_, png) in drawn.items()}))

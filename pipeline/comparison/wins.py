@@ -5,7 +5,8 @@ proposals gives vanilla's own response), which would make a win-rate depend on t
 are paired wherever there are some, and a contender of one seed says that its draws are shared.
 """
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -32,15 +33,27 @@ def shares_draws(ours: Sequence[int], theirs: Sequence[int]) -> bool:
     return any(ours[i] == theirs[j] for i, j in seed_pairs(ours, theirs))
 
 
-def standard_error(num: int, total: float, total_of_squares: float) -> float:
-    """Of a mean, from running sums: sqrt(variance / n), the variance that of the sample itself."""
-    mean = total / num
-    return float(np.sqrt(max(0.0, total_of_squares / num - mean * mean) / num))
+class RunningMean:
+    """A mean and its standard error over values that come one by one; None while there is none."""
 
+    def __init__(self) -> None:
+        self.num = 0
+        self.total = 0.0
+        self.total_of_squares = 0.0
 
-def mean_win(values: Iterable[float]) -> tuple[int, float, float]:
-    """Number, mean and standard error of wins, streamed."""
-    num, total, squares = 0, 0.0, 0.0
-    for value in values:
-        num, total, squares = num + 1, total + value, squares + value * value
-    return num, total / max(1, num), standard_error(max(1, num), total, squares)
+    def add(self, value: float) -> None:
+        self.num += 1
+        self.total += value
+        self.total_of_squares += value * value
+
+    @property
+    def mean(self) -> float | None:
+        return self.total / self.num if self.num else None
+
+    @property
+    def standard_error(self) -> float | None:
+        """sqrt(variance / n), the variance that of the sample itself."""
+        if not self.num:
+            return None
+        mean = self.total / self.num
+        return math.sqrt(max(0.0, self.total_of_squares / self.num - mean * mean) / self.num)

@@ -1,21 +1,23 @@
-"""Aligned responses against vanilla ones of the same prompts, row by row, from the two outputs."""
+"""Aligned responses against vanilla ones of the same run, row by row: what a run's summary says of itself.
 
-import math
-from collections.abc import Callable, Iterator
+Both outputs are streamed, so memory does not grow with the rows; they hold the same input rows in the same order. Pairs
+are of one seed, whose first proposals are shared.
+"""
+
+from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.comparison.judging import load_text_judge
+from pipeline.comparison.wins import RunningMean, wins
 from pipeline.config import AlignConfig
 from pipeline.metrics import Comparison
 from pipeline.shards import part_files
 from pipeline.storage import Location
-
-Judge = Callable[[str, str], float]
-JUDGES = {"embedded": ("pipeline.embedded.judge", "gold_score")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,27 +40,20 @@ class Pair:
 
 def compare_outputs(config: AlignConfig, aligned: Location, baseline: Location) -> Comparison:
     """Mean rewards on the same prompts and, with a judge, how often the aligned response is the better one."""
-    judge = _load_judge(config.judge)
-    num_prompts, reward_sum, baseline_sum, win_sum, win_square_sum = 0, 0.0, 0.0, 0.0, 0.0
+    judge = load_text_judge(config.judge) if config.judge else None
+    rewards, baseline_rewards, won = RunningMean(), RunningMean(), RunningMean()
     for pair in read_pairs(config, aligned, baseline):
-        num_prompts += 1
-        reward_sum += pair.reward
-        baseline_sum += pair.baseline_reward
+        rewards.add(pair.reward)
+        baseline_rewards.add(pair.baseline_reward)
         if judge is not None:
-            ours, theirs = judge(pair.prompt, pair.response), judge(pair.prompt, pair.baseline_response)
-            win = 0.5 if ours == theirs else float(ours > theirs)
-            win_sum += win
-            win_square_sum += win * win
-    n = max(1, num_prompts)
-    win_rate = win_sum / n
-    variance = max(0.0, win_square_sum / n - win_rate * win_rate)
-    has_wins = judge is not None and num_prompts > 0
+            scores = judge(pair.prompt, pair.response), judge(pair.prompt, pair.baseline_response)
+            won.add(float(wins(*map(np.float64, scores))))
     return Comparison(
-        num_prompts=num_prompts,
-        mean_reward=reward_sum / n,
-        baseline_mean_reward=baseline_sum / n,
-        win_rate=win_rate if has_wins else None,
-        win_rate_standard_error=math.sqrt(variance / n) if has_wins else None,
+        num_prompts=rewards.num,
+        mean_reward=rewards.mean or 0.0,
+        baseline_mean_reward=baseline_rewards.mean or 0.0,
+        win_rate=won.mean,
+        win_rate_standard_error=won.standard_error,
     )
 
 
@@ -103,10 +98,3 @@ def _answer(batch: pa.RecordBatch, row: int, prompt_columns: tuple[str, ...]) ->
     prompt_column, messages_column = prompt_columns
     messages = cell(messages_column)
     return Answer(last_user_text(None if messages else cell(prompt_column), messages), response, cell("reward"))
-
-
-def _load_judge(name: str | None) -> Judge | None:
-    if name is None:
-        return None
-    module, function = JUDGES[name]
-    return getattr(import_module(module), function)

@@ -4,8 +4,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import compare
-from pipeline.compare import JUDGES, compare_outputs, read_pairs
+from pipeline.comparison import baseline
+from pipeline.comparison.baseline import compare_outputs, read_pairs
+from pipeline.comparison.judging import TEXT_JUDGES, load_text_judge
 from pipeline.config import AlignConfig
 from pipeline.storage import locate
 from tests.configs import fake_config
@@ -33,7 +34,7 @@ def outputs(tmp_path):
 
 
 def test_win_rate_and_its_standard_error(outputs, monkeypatch):
-    monkeypatch.setattr(compare, "_load_judge", lambda name: lambda prompt, response: float(len(response)))
+    monkeypatch.setattr(baseline, "load_text_judge", lambda name: lambda prompt, response: float(len(response)))
     result = compare_outputs(JUDGED, *outputs)
     assert result.num_prompts == 3
     assert result.mean_reward == 1.0 and result.baseline_mean_reward == pytest.approx(5 / 3)
@@ -54,6 +55,6 @@ def test_pairs_carry_what_the_user_asked_last(outputs):
 
 def test_every_judge_of_the_config_exists():
     names = AlignConfig.model_fields["judge"].annotation.__args__[0].__args__
-    assert set(JUDGES) == set(names)
+    assert set(TEXT_JUDGES) == set(names)
     for name in names:
-        assert isinstance(compare._load_judge(name)("What is it?", "It is."), float)
+        assert isinstance(load_text_judge(name)("What is it?", "It is."), float)
