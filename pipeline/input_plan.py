@@ -104,7 +104,7 @@ def plan_input(text: str, rows_per_shard: int | None, max_rows: int | None, cell
         with ThreadPoolExecutor(max_workers=16) as pool:
             footers = list(pool.map(lambda info: _read_footer(filesystem, info[0]), found))
     except (OSError, ValueError) as error:
-        raise InputError(f"input {text!r} cannot be read: {error}") from None
+        raise InputError(f"input {text!r} cannot be read: {_one_line(error)}") from None
     files, first_row = [], 0
     for (info, relative_path), (_, group_rows, digest) in zip(found, footers, strict=True):
         files.append(InputFile(info.path, relative_path, digest, first_row, group_rows))

@@ -1,7 +1,8 @@
-"""Where files are: a path on any filesystem pyarrow knows, and the one way a file comes into being.
+"""Where files are: a path on any filesystem that pyarrow or fsspec knows, and the one way a file comes into being.
 
 Invariant: a file is written under a temporary name (`.tmp-…`, which no reader of ours looks at) and then renamed, so
-under its final name it is whole or it is not there.
+under its final name it is whole or it is not there. On an object store too: pyarrow completes an upload however its
+stream is closed, also by an error half way, and only the store's own copy to the final name is all or nothing.
 """
 
 import hashlib
@@ -12,11 +13,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import fsspec
 from pyarrow import fs
 
 from pipeline.errors import OutputError
 
 TEMPORARY_PREFIX = ".tmp-"
+PYARROW_SCHEMES = frozenset({"file", "s3", "gs", "gcs", "hdfs", "viewfs", "abfs", "abfss"})  # fsspec has the others
 BLOCK_BYTES = 1 << 16
 SAMPLED_BLOCKS = 16
 
@@ -32,6 +35,8 @@ class Location:
         return Location(self.filesystem, f"{self.path.rstrip('/')}/{name}")
 
     def __str__(self) -> str:
+        if isinstance(self.filesystem, fs.PyFileSystem):
+            return self.filesystem.handler.fs.unstrip_protocol(self.path)
         kind = self.filesystem.type_name
         return self.path if kind == "local" else f"{kind}://{self.path}"
 
@@ -115,8 +120,15 @@ def locate(text: str) -> Location:
     """The location a user named: a local path, relative or not, or a URI such as `s3://bucket/folder`.
 
     Raises:
-        ValueError, OSError: pyarrow knows no filesystem for this URI.
+        ValueError, OSError: no filesystem is known for this URI, or not at hand.
     """
-    if "://" in text:
+    scheme, separator, _ = text.partition("://")
+    if not separator:
+        return Location(fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(text)))
+    if scheme in PYARROW_SCHEMES:
         return Location(*fs.FileSystem.from_uri(text))
-    return Location(fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(text)))
+    try:
+        filesystem, path = fsspec.core.url_to_fs(text)
+    except ImportError as error:  # fsspec knows which package has it
+        raise ValueError(str(error)) from None
+    return Location(fs.PyFileSystem(fs.FSSpecHandler(filesystem)), path)

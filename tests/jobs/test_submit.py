@@ -1,0 +1,115 @@
+"""`ray job submit` against a head node started by hand: stopped and submitted again no row is lost, and the exit status
+tells how a job ended. Also what travels there."""
+
+import time
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from ray._private.ray_constants import get_runtime_env_default_excludes
+from ray._private.runtime_env.packaging import create_package
+
+from tests.ray_head import ROOT, ray_head
+
+NUM_ROWS = 96
+PATIENCE_S = 90.0
+YAML = """
+policy: {backend: fake, fake_call_ms: 20}
+reward: {backend: fake, fake_call_ms: 20}
+strategy: {name: stars, reward_threshold: 0.5, segment_size: 8}
+generation: {max_new_tokens: 64}
+dataset: {rows_per_shard: 4}
+"""
+BATCHED, ONE_BY_ONE = "engine.slots=64", "engine.slots=4"  # slots change no response, only how long it takes
+DIES = "coordinator.call_timeout_s=0.001"
+
+
+@pytest.fixture(scope="module")
+def head():
+    with ray_head() as started:
+        yield started
+
+
+@pytest.fixture
+def job(tmp_path):
+    """The arguments of a job over `NUM_ROWS` rows, the last of which is an error row."""
+    prompts = [f"Tell me about {i}" for i in range(NUM_ROWS - 1)] + [None]
+    pq.write_table(pa.table({"id": range(NUM_ROWS), "prompt": prompts}), tmp_path / "prompts.parquet")
+    (tmp_path / "job.yaml").write_text(YAML)
+    return ["jobs.align", "--config", f"{tmp_path}/job.yaml", f"input={tmp_path}/prompts.parquet"]
+
+
+def await_shards(output, head, name):
+    deadline_s = time.monotonic() + PATIENCE_S
+    while len(list(output.glob("_run/shards/shard-*"))) < 2:
+        assert time.monotonic() < deadline_s, head.logs(name)
+        time.sleep(0.1)
+
+
+def rows(output):
+    return pa.concat_tables(pq.read_table(path) for path in sorted(output.glob("part-*")))
+
+
+@pytest.mark.ray
+def test_a_job_that_is_stopped_goes_on_when_it_is_submitted_again(head, job, tmp_path):
+    stopped, whole = tmp_path / "stopped", tmp_path / "whole"
+    assert head.submit("first", *job, f"output={stopped}", ONE_BY_ONE, wait=False).returncode == 0
+    await_shards(stopped, head, "first")
+    assert head.stop("first").returncode == 0 and head.details("first")["status"] == "STOPPED"
+    kept = {path.name: path.stat().st_mtime_ns for path in stopped.glob("_run/shards/shard-*")}
+    assert len(kept) >= 2 and not list(stopped.glob("part-*"))
+    assert "prompts · " in head.logs("first").replace(f"/{NUM_ROWS} prompts", " prompts ·"), "progress lines"
+
+    again = head.submit("second", *job, f"output={stopped}", BATCHED)
+    assert again.returncode == 0 and head.details("second")["status"] == "SUCCEEDED"
+    assert f"aligned: {NUM_ROWS}/{NUM_ROWS} prompts" in head.logs("second")
+    assert head.submit("undisturbed", *job, f"output={whole}", BATCHED).returncode == 0
+    ours = ["id", "response", "reward", "segments", "error_type"]
+    assert rows(stopped).select(ours).equals(rows(whole).select(ours)) and rows(whole).num_rows == NUM_ROWS
+
+
+@pytest.mark.ray
+def test_the_exit_status_tells_how_a_job_ended(head, job, tmp_path):
+    output = f"output={tmp_path}/out"
+    assert head.submit("done", *job, output, "max_rows=8").returncode == 0
+    jobs = {
+        "nothing left": ([*job, output, "max_rows=8"], "SUCCEEDED", 0, "nothing to do"),
+        "failed": ([*job, f"{output}-1", DIES], "FAILED", 1, "gave no answer for 0.001 s"),
+        "wrong config": ([*job, output, "strategy.betta=1"], "FAILED", 2, "did you mean 'strategy.beta'?"),
+        "error rows": ([*job, f"{output}-2", "max_error_rows=0"], "FAILED", 3, "more than max_error_rows = 0"),
+    }
+    with ThreadPoolExecutor(2) as pool:
+        commands = {name: pool.submit(head.submit, name, *arguments) for name, (arguments, *_) in jobs.items()}
+    for name, (_, status, exit_code, words) in jobs.items():
+        details = head.details(name)
+        assert (details["status"], details["driver_exit_code"]) == (status, exit_code), head.logs(name)
+        assert words in head.logs(name)
+        assert commands[name].result().returncode == (exit_code != 0), "of the command itself"
+
+
+def package(folder, target):
+    """The files that Ray sends for `--working-dir folder`, and the bytes they take on the way."""
+    create_package(str(folder), target, include_gitignore=True, excludes=get_runtime_env_default_excludes())
+    with zipfile.ZipFile(target) as archive:
+        return set(archive.namelist()), target.stat().st_size
+
+
+def test_what_travels_is_small_and_holds_what_the_embedded_job_needs(tmp_path):
+    names, num_bytes = package(ROOT, tmp_path / "repository.zip")
+    assert {"jobs/align.py", "jobs/configs/embedded.yaml", "pipeline/embedded/assets/policy/model.safetensors"} <= names
+    assert num_bytes < 12e6
+
+
+def test_outputs_environments_and_history_do_not_travel(tmp_path):
+    tree = tmp_path / "tree"
+    left_behind = [".git/HEAD", ".venv/bin/python", "outputs/a/part-00000.parquet", "tests/test_a.py", "docs/a.md"]
+    for name in [*left_behind, "jobs/align.py", "pipeline/records.py"]:
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_text("x")
+    for name in (".gitignore", ".rayignore"):
+        (tree / name).write_text((ROOT / name).read_text())
+    names, _ = package(tree, tmp_path / "tree.zip")
+    files = {name for name in names if not name.endswith("/")}
+    assert files == {"jobs/align.py", "pipeline/records.py", ".gitignore", ".rayignore"}
