@@ -51,6 +51,10 @@ class ChatRenderer:
             response_tokens.tolist(), skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
 
+    def shown(self, tokens: TokenArray) -> str:
+        """Any tokens as a person reads them, special ones included."""
+        return self.policy.decode(tokens.tolist(), clean_up_tokenization_spaces=False)
+
     def _check_characters(self, row: PromptRow) -> None:
         """Refuse without tokenising what no tokenisation fits: ten million characters take a tokenizer a minute."""
         num_characters = sum(len(message["content"]) for message in messages_of(row))

@@ -29,6 +29,10 @@ class Renderer(Protocol):
 
     def text(self, response_tokens: TokenArray) -> str: ...
 
+    def shown(self, tokens: TokenArray) -> str:
+        """Any tokens as a person reads them, special ones included."""
+        ...
+
 
 def make_renderer(config: AlignConfig) -> Renderer:
     """The renderer that fits the config's backend."""
@@ -51,6 +55,9 @@ class ByteRenderer:
 
     def text(self, response_tokens: TokenArray) -> str:
         return bytes(token for token in response_tokens.tolist() if token < FAKE_END_TOKEN).decode("utf-8", "replace")
+
+    def shown(self, tokens: TokenArray) -> str:
+        return "".join("⟨end⟩" if token >= FAKE_END_TOKEN else chr(token) for token in tokens.tolist())
 
 
 def messages_of(row: PromptRow) -> Messages:

@@ -29,6 +29,7 @@ from pipeline.input_plan import InputPlan
 from pipeline.shards import SHARD_NAME, part_file, part_files
 from pipeline.storage import TEMPORARY_PREFIX, Location, locate
 
+JOB_FOLDER = "/runtime_resources/working_dir_files/"  # where Ray unpacks what `ray job submit` sends
 PACKAGES = ("stars-align", "ray", "torch", "transformers", "pyarrow", "numpy")
 
 
@@ -113,14 +114,19 @@ class RunDirectory:
         self.manifest = manifest
 
     @classmethod
-    def open(cls, config: AlignConfig, plan: InputPlan) -> "RunDirectory":
-        """The run directory of `config.output`, new or left by a run of the same fingerprint.
+    def find(cls, config: AlignConfig, plan: InputPlan) -> "RunDirectory":
+        """The run directory of `config.output`, new or left by a run of the same fingerprint; nothing is written.
 
         Raises:
-            OutputError: it cannot be written, or belongs to another run.
+            OutputError: it cannot be looked at, or belongs to another run.
         """
         try:
             root = locate(config.output)
+            if JOB_FOLDER in root.path:
+                raise OutputError(
+                    f"output {config.output!r} is in the job's own copy of the working directory, which goes with the "
+                    "job; give an absolute path or a URI"
+                )
             if root.exists() and not root.is_directory():
                 raise OutputError(f"output {config.output!r} is a file, not a directory")
             if reads(config.input, part_file(root, 0)):
@@ -135,11 +141,24 @@ class RunDirectory:
             if config.dataset.rows_per_shard is None:
                 print_now[ROWS_PER_SHARD] = run.manifest.fingerprint.get(ROWS_PER_SHARD)
             _refuse_another_run(config.output, run, print_now)
+            return run
+        except (OSError, ValueError) as error:
+            raise OutputError(f"output {config.output!r} cannot be looked at: {_one_line(error)}") from None
+
+    @classmethod
+    def open(cls, config: AlignConfig, plan: InputPlan) -> "RunDirectory":
+        """The same, ready to be written to.
+
+        Raises:
+            OutputError: it cannot be written, or belongs to another run.
+        """
+        run = cls.find(config, plan)
+        try:
             if not run.is_finished:
                 run._prepare(config)
             return run
         except (OSError, ValueError) as error:
-            raise OutputError(f"output {config.output!r} cannot be written: {' '.join(str(error).split())}") from None
+            raise OutputError(f"output {config.output!r} cannot be written: {_one_line(error)}") from None
 
     def _holds_work(self) -> bool:
         """Whether any row is committed; a run that failed before its first one stands in nobody's way."""
@@ -172,7 +191,7 @@ def fresh_output(output: str) -> str:
         names = (output if n == 1 else f"{output.rstrip('/')}-{n}" for n in count(1))
         return next(name for name in names if _is_free(locate(name)))
     except (OSError, ValueError) as error:
-        raise OutputError(f"output {output!r} cannot be looked at: {' '.join(str(error).split())}") from None
+        raise OutputError(f"output {output!r} cannot be looked at: {_one_line(error)}") from None
 
 
 def _is_free(root: Location) -> bool:
@@ -210,3 +229,7 @@ def _versions() -> dict[str, str]:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -20,7 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 RAY = [sys.executable, "-m", "ray.scripts.scripts"]
-START_S = 120.0
+START_S = 300.0
 POLL_S = 0.2
 
 

@@ -13,7 +13,7 @@ from tests.ray_head import free_ports
 
 SERVER = Path(sys.prefix) / "s3-server/bin/moto_server"
 BUCKET = "prompts"
-START_S = 60.0
+START_S = 300.0
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from tests.ray_head import ROOT
 from tests.s3_server import BUCKET, s3_server
 
 NUM_ROWS = 96
-PATIENCE_S = 120.0
+PATIENCE_S = 300.0
 OURS = ["id", "response", "reward", "segments", "error_type"]
 JOB = """
 policy: {backend: fake, fake_call_ms: 20}
@@ -29,11 +29,14 @@ dataset: {rows_per_shard: 4, rows_per_file: 50}
 def store(tmp_path):
     """The server's environment, and a filesystem of our own on it."""
     with s3_server(tmp_path) as environment:
-        yield environment, fs.S3FileSystem(
-            access_key=environment["AWS_ACCESS_KEY_ID"],
-            secret_key=environment["AWS_SECRET_ACCESS_KEY"],
-            endpoint_override=environment["AWS_ENDPOINT_URL"],
-            region=environment["AWS_REGION"],
+        yield (
+            environment,
+            fs.S3FileSystem(
+                access_key=environment["AWS_ACCESS_KEY_ID"],
+                secret_key=environment["AWS_SECRET_ACCESS_KEY"],
+                endpoint_override=environment["AWS_ENDPOINT_URL"],
+                region=environment["AWS_REGION"],
+            ),
         )
 
 

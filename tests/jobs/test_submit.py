@@ -14,7 +14,7 @@ from ray._private.runtime_env.packaging import create_package
 from tests.ray_head import ROOT, ray_head
 
 NUM_ROWS = 96
-PATIENCE_S = 90.0
+PATIENCE_S = 300.0
 YAML = """
 policy: {backend: fake, fake_call_ms: 20}
 reward: {backend: fake, fake_call_ms: 20}
