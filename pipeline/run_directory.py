@@ -13,6 +13,8 @@ Invariant: `gathered` in the manifest names a stage only after all its part file
 """
 
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import count
@@ -118,22 +120,11 @@ class RunDirectory:
         """The run directory of `config.output`, new or left by a run of the same fingerprint; nothing is written.
 
         Raises:
-            OutputError: it cannot be looked at, or belongs to another run.
+            OutputError: it cannot be used, or belongs to another run.
         """
-        try:
+        with _told_as_output_error(config.output):
             root = locate(config.output)
-            if JOB_FOLDER in root.path:
-                raise OutputError(
-                    f"output {config.output!r} is in the job's own copy of the working directory, which goes with the "
-                    "job; give an absolute path or a URI"
-                )
-            if root.exists() and not root.is_directory():
-                raise OutputError(f"output {config.output!r} is a file, not a directory")
-            if reads(config.input, part_file(root, 0)):
-                raise OutputError(
-                    f"output {config.output!r} lies where input {config.input!r} is read from, so the next start would "
-                    "read it too; choose another directory"
-                )
+            _refuse_unfit_place(config, root)
             print_now = fingerprint(config, plan)
             run = cls(root, _read_manifest(root) or _new_manifest(config, print_now))
             if not run._holds_work():
@@ -142,8 +133,6 @@ class RunDirectory:
                 print_now[ROWS_PER_SHARD] = run.manifest.fingerprint.get(ROWS_PER_SHARD)
             _refuse_another_run(config.output, run, print_now)
             return run
-        except (OSError, ValueError) as error:
-            raise OutputError(f"output {config.output!r} cannot be looked at: {_one_line(error)}") from None
 
     @classmethod
     def open(cls, config: AlignConfig, plan: InputPlan) -> "RunDirectory":
@@ -153,12 +142,10 @@ class RunDirectory:
             OutputError: it cannot be written, or belongs to another run.
         """
         run = cls.find(config, plan)
-        try:
+        with _told_as_output_error(config.output):
             if not run.is_finished:
                 run._prepare(config)
-            return run
-        except (OSError, ValueError) as error:
-            raise OutputError(f"output {config.output!r} cannot be written: {_one_line(error)}") from None
+        return run
 
     def _holds_work(self) -> bool:
         """Whether any row is committed; a run that failed before its first one stands in nobody's way."""
@@ -191,7 +178,7 @@ def fresh_output(output: str) -> str:
         names = (output if n == 1 else f"{output.rstrip('/')}-{n}" for n in count(1))
         return next(name for name in names if _is_free(locate(name)))
     except (OSError, ValueError) as error:
-        raise OutputError(f"output {output!r} cannot be looked at: {_one_line(error)}") from None
+        raise OutputError(f"output {output!r} cannot be looked at: {' '.join(str(error).split())}") from None
 
 
 def _is_free(root: Location) -> bool:
@@ -214,6 +201,30 @@ def _read_manifest(root: Location) -> Manifest | None:
         raise OutputError(f"{str(location)!r} is not a manifest of this program; choose another output") from None
 
 
+@contextmanager
+def _told_as_output_error(output: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise OutputError(f"output {output!r} cannot be written: {' '.join(str(error).split())}") from None
+
+
+def _refuse_unfit_place(config: AlignConfig, root: Location) -> None:
+    output = f"output {config.output!r}"
+    if JOB_FOLDER in root.path:
+        raise OutputError(
+            f"{output} is in the job's own copy of the working directory, which goes with the job; "
+            "give an absolute path or a URI"
+        )
+    if root.exists() and not root.is_directory():
+        raise OutputError(f"{output} is a file, not a directory")
+    if reads(config.input, part_file(root, 0)):
+        raise OutputError(
+            f"{output} lies where input {config.input!r} is read from, so the next start would read it too; "
+            "choose another directory"
+        )
+
+
 def _refuse_another_run(output: str, run: RunDirectory, print_now: dict[str, Any]) -> None:
     changed = differences(run.manifest.fingerprint, print_now)
     if changed:
@@ -229,7 +240,3 @@ def _versions() -> dict[str, str]:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

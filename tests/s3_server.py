@@ -20,7 +20,7 @@ START_S = 300.0
 def s3_server(folder):
     """A server with one bucket, until the block ends; gives the environment by which any process finds it."""
     if not SERVER.exists():
-        pytest.skip(f"needs an S3 server: make {SERVER.parents[1].name} installs moto")
+        pytest.skip(f"needs an S3 server, which `make test` installs in {SERVER.parents[1]}")
     (port,) = free_ports(1)
     environment = {
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
