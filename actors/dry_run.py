@@ -35,7 +35,7 @@ def dry_run(config: AlignConfig, plan: InputPlan, columns: InputColumns, run: Ru
     Raises:
         StarsError: what a run would fail with.
     """
-    console = Console(soft_wrap=True, highlight=False, markup=False)
+    console, plan = Console(soft_wrap=True, highlight=False, markup=False), run.kept_plan(plan)
     rows = read_head(plan, columns, 2 * PROBE_ROWS)
     _show(console, "Input", _input_lines(config, plan, columns))
     _show(console, "Output", [_output_line(plan, run)])
