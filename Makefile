@@ -22,7 +22,7 @@ align: $(VENV)/.core
 benchmark: $(VENV)/.plots
 	$(BIN)/python -m jobs.benchmark $(ARGS)
 
-test: $(VENV)/.dev
+test: $(VENV)/.dev $(VENV)/.s3-server
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 lint: $(VENV)/.dev
@@ -47,4 +47,9 @@ $(VENV)/.plots: $(VENV)/.core
 
 $(VENV)/.dev: $(VENV)/.core
 	$(PIP) --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.s3-server: tests/s3_server.txt | $(VENV)/bin/python
+	$(PYTHON) -m venv $(VENV)/s3-server
+	$(VENV)/s3-server/bin/python -m pip install --quiet --disable-pip-version-check -r tests/s3_server.txt
 	@touch $@

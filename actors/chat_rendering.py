@@ -55,6 +55,10 @@ class ChatRenderer:
         """A response's text as the reward model's tokens; special tokens written in it stay text."""
         return _int32(self.reward(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
 
+    def shown(self, tokens: TokenArray) -> str:
+        """Any tokens as a person reads them, special ones included."""
+        return self.policy.decode(tokens.tolist(), clean_up_tokenization_spaces=False)
+
     def _check_characters(self, row: PromptRow) -> None:
         """Refuse without tokenising what no tokenisation fits: ten million characters take a tokenizer a minute."""
         num_characters = sum(len(message["content"]) for message in messages_of(row))

@@ -23,9 +23,26 @@ class GpuShares:
     def bundles(self, cluster: ClusterConfig) -> list[float]:
         """What a cell reserves: one bundle where it fits on one GPU, else one per actor; none without GPUs. A bundle is
         never spread over two GPUs."""
-        shares = [self.policy] * cluster.policies_per_cell + [self.reward] * cluster.rewards_per_cell
-        asked = [share for share in shares if share]
-        return [min(1.0, sum(asked))] if asked and _parts(asked) <= PARTS else asked
+        asked = [share for share, _ in self._asked(cluster)]
+        return [min(1.0, sum(asked))] if self._shares_one_gpu(cluster) else asked
+
+    def bundle_labels(self, cluster: ClusterConfig) -> list[dict[str, str]]:
+        """The labels that each bundle's node must have."""
+        labels = [labels for _, labels in self._asked(cluster)]
+        return labels[:1] if self._shares_one_gpu(cluster) else labels
+
+    def _asked(self, cluster: ClusterConfig) -> list[tuple[float, dict[str, str]]]:
+        policies = [(self.policy, cluster.policy_nodes)] * cluster.policies_per_cell
+        rewards = [(self.reward, cluster.reward_nodes)] * cluster.rewards_per_cell
+        return [(share, labels) for share, labels in policies + rewards if share]
+
+    def _shares_one_gpu(self, cluster: ClusterConfig) -> bool:
+        asked = self._asked(cluster)
+        return (
+            bool(asked)
+            and _parts([share for share, _ in asked]) <= PARTS
+            and all(labels == asked[0][1] for _, labels in asked)
+        )
 
 
 def share_gpus(config: AlignConfig, num_gpus: float) -> GpuShares:
@@ -52,8 +69,14 @@ def sum_shown(cluster: ClusterConfig, shares: GpuShares) -> str:
     return (
         f"cluster.cells {cluster.cells} × (policies_per_cell {cluster.policies_per_cell} × gpus_per_policy "
         f"{shares.policy:g} + rewards_per_cell {cluster.rewards_per_cell} × gpus_per_reward {shares.reward:g}) = "
-        f"{total:g} GPUs"
+        f"{total:g} GPUs{_nodes_shown(cluster)}"
     )
+
+
+def _nodes_shown(cluster: ClusterConfig) -> str:
+    labels = {"policy": cluster.policy_nodes, "reward": cluster.reward_nodes}
+    wanted = [f"{role} on {', '.join(f'{k}: {v}' for k, v in node.items())}" for role, node in labels.items() if node]
+    return f" ({'; '.join(wanted)})" if wanted else ""
 
 
 def _asked(backend: str, share: float | None) -> float | None:

@@ -31,6 +31,10 @@ class Renderer(Protocol):
 
     def tokens(self, text: str) -> TokenArray: ...
 
+    def shown(self, tokens: TokenArray) -> str:
+        """Any tokens as a person reads them, special ones included."""
+        ...
+
 
 def make_renderer(config: AlignConfig) -> Renderer:
     """The renderer that fits the config's backend."""
@@ -56,6 +60,9 @@ class ByteRenderer:
 
     def tokens(self, text: str) -> TokenArray:
         return np.frombuffer(text.encode("utf-8"), dtype=np.uint8).astype(np.int32)
+
+    def shown(self, tokens: TokenArray) -> str:
+        return "".join("⟨end⟩" if token >= FAKE_END_TOKEN else chr(token) for token in tokens.tolist())
 
 
 def messages_of(row: PromptRow) -> Messages:

@@ -60,8 +60,9 @@ def reserved(config: AlignConfig) -> Iterator[Reservation]:
         homes = tuple(nodes[cell % len(nodes)] for cell in range(config.cluster.cells))
         yield Reservation(config.cluster, shares, homes)
         return
+    wish, labels = [{"GPU": gpus} for gpus in bundles], shares.bundle_labels(config.cluster)
     groups = tuple(
-        placement_group([{"GPU": gpus} for gpus in bundles], strategy="PACK") for _ in range(config.cluster.cells)
+        placement_group(wish, strategy="PACK", bundle_label_selector=labels) for _ in range(config.cluster.cells)
     )
     try:
         _wait_for(groups, config.cluster, shares)

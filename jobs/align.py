@@ -13,8 +13,8 @@ from actors.interrupts import Interrupted, raise_on_signals
 from pipeline.config import AlignConfig
 from pipeline.config_loading import described_fields, load_config
 from pipeline.errors import ConfigError, InputError, OutputError, StarsError
-from pipeline.input_plan import plan_input
-from pipeline.input_schema import check_columns
+from pipeline.input_plan import InputPlan, plan_input
+from pipeline.input_schema import InputColumns, check_columns
 from pipeline.run_directory import RunDirectory, fresh_output
 
 TOO_MANY_ERROR_ROWS = 3
@@ -28,6 +28,8 @@ def main(arguments: list[str] | None = None) -> int:
             config = _with_fresh_output(config)
         plan = plan_input(config.input, config.dataset.rows_per_shard, config.max_rows, config.cluster.cells)
         columns = check_columns(plan.schema, config)
+        if options.dry_run:
+            return _dry_run(config, plan, columns)
         run = RunDirectory.open(config, plan)
     except StarsError as error:
         return _fail(error)
@@ -47,6 +49,19 @@ def main(arguments: list[str] | None = None) -> int:
     if limit is not None and num_error_rows > limit:
         print(f"error: {num_error_rows} error rows, more than max_error_rows = {limit}", file=sys.stderr)
         return TOO_MANY_ERROR_ROWS
+    return 0
+
+
+def _dry_run(config: AlignConfig, plan: InputPlan, columns: InputColumns) -> int:
+    run = RunDirectory.find(config, plan)
+    raise_on_signals()
+    try:
+        from actors.dry_run import dry_run  # here, because it imports Ray and transformers
+
+        dry_run(config, plan, columns, run)
+    except Interrupted as interruption:
+        print(interruption, file=sys.stderr)
+        return interruption.exit_code
     return 0
 
 
@@ -95,6 +110,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     again.add_argument(
         "--retry-errors", action="store_true", help="do the error rows again, of a finished run too; keep all others"
+    )
+    again.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="show the input, the first prompt, placement, memory and the cost by a probe; write nothing",
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="set a key of the config, after the file")
     return parser

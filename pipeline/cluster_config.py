@@ -18,6 +18,10 @@ class ClusterConfig(Section):
         "there is, 0 without GPUs",
     )
     gpus_per_reward: float | None = Field(None, ge=0.0, description="the same for a reward actor")
+    policy_nodes: dict[str, str] = Field(
+        {}, description="node labels of the GPUs that policies may have, such as {stars-role: policy}; none: any GPU"
+    )
+    reward_nodes: dict[str, str] = Field({}, description="the same for reward models")
     wait_for_gpus_s: float = Field(
         0.0,
         ge=0.0,

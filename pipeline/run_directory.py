@@ -13,6 +13,8 @@ Invariant: `gathered` in the manifest names a stage only after all its part file
 """
 
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import count
@@ -29,6 +31,7 @@ from pipeline.input_plan import InputPlan
 from pipeline.shards import SHARD_NAME, part_file, part_files
 from pipeline.storage import TEMPORARY_PREFIX, Location, locate
 
+JOB_FOLDER = "/runtime_resources/working_dir_files/"  # where Ray unpacks what `ray job submit` sends
 PACKAGES = ("stars-align", "ray", "torch", "transformers", "pyarrow", "numpy")
 
 
@@ -113,21 +116,15 @@ class RunDirectory:
         self.manifest = manifest
 
     @classmethod
-    def open(cls, config: AlignConfig, plan: InputPlan) -> "RunDirectory":
-        """The run directory of `config.output`, new or left by a run of the same fingerprint.
+    def find(cls, config: AlignConfig, plan: InputPlan) -> "RunDirectory":
+        """The run directory of `config.output`, new or left by a run of the same fingerprint; nothing is written.
 
         Raises:
-            OutputError: it cannot be written, or belongs to another run.
+            OutputError: it cannot be used, or belongs to another run.
         """
-        try:
+        with _told_as_output_error(config.output):
             root = locate(config.output)
-            if root.exists() and not root.is_directory():
-                raise OutputError(f"output {config.output!r} is a file, not a directory")
-            if reads(config.input, part_file(root, 0)):
-                raise OutputError(
-                    f"output {config.output!r} lies where input {config.input!r} is read from, so the next start would "
-                    "read it too; choose another directory"
-                )
+            _refuse_unfit_place(config, root)
             print_now = fingerprint(config, plan)
             run = cls(root, _read_manifest(root) or _new_manifest(config, print_now))
             if not run._holds_work():
@@ -135,11 +132,20 @@ class RunDirectory:
             if config.dataset.rows_per_shard is None:
                 print_now[ROWS_PER_SHARD] = run.manifest.fingerprint.get(ROWS_PER_SHARD)
             _refuse_another_run(config.output, run, print_now)
+            return run
+
+    @classmethod
+    def open(cls, config: AlignConfig, plan: InputPlan) -> "RunDirectory":
+        """The same, ready to be written to.
+
+        Raises:
+            OutputError: it cannot be written, or belongs to another run.
+        """
+        run = cls.find(config, plan)
+        with _told_as_output_error(config.output):
             if not run.is_finished:
                 run._prepare(config)
-            return run
-        except (OSError, ValueError) as error:
-            raise OutputError(f"output {config.output!r} cannot be written: {' '.join(str(error).split())}") from None
+        return run
 
     def _holds_work(self) -> bool:
         """Whether any row is committed; a run that failed before its first one stands in nobody's way."""
@@ -193,6 +199,30 @@ def _read_manifest(root: Location) -> Manifest | None:
         return TypeAdapter(Manifest).validate_json(location.read_text())
     except ValidationError:
         raise OutputError(f"{str(location)!r} is not a manifest of this program; choose another output") from None
+
+
+@contextmanager
+def _told_as_output_error(output: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise OutputError(f"output {output!r} cannot be written: {' '.join(str(error).split())}") from None
+
+
+def _refuse_unfit_place(config: AlignConfig, root: Location) -> None:
+    output = f"output {config.output!r}"
+    if JOB_FOLDER in root.path:
+        raise OutputError(
+            f"{output} is in the job's own copy of the working directory, which goes with the job; "
+            "give an absolute path or a URI"
+        )
+    if root.exists() and not root.is_directory():
+        raise OutputError(f"{output} is a file, not a directory")
+    if reads(config.input, part_file(root, 0)):
+        raise OutputError(
+            f"{output} lies where input {config.input!r} is read from, so the next start would read it too; "
+            "choose another directory"
+        )
 
 
 def _refuse_another_run(output: str, run: RunDirectory, print_now: dict[str, Any]) -> None:

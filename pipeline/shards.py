@@ -43,16 +43,18 @@ def write_shard(shards: Location, shard: Shard, table: pa.Table) -> None:
         pq.write_table(table.replace_schema_metadata(metadata), stream)
 
 
+def shard_numbers(shards: Location) -> npt.NDArray[np.int64]:
+    """Sorted numbers of the shards that are there already."""
+    matches = map(SHARD_NAME.fullmatch, shards.names())
+    return np.array(sorted(int(match[1]) for match in matches if match), np.int64)
+
+
 def committed_shards(shards: Location) -> npt.NDArray[np.int64]:
-    """Sorted numbers of the shards that are there already; removes what a killed writer left behind."""
-    numbers = []
+    """The same, and what a killed writer left behind is removed."""
     for name in shards.names():
-        match = SHARD_NAME.fullmatch(name)
-        if match:
-            numbers.append(int(match[1]))
-        elif name.startswith(TEMPORARY_PREFIX):
+        if name.startswith(TEMPORARY_PREFIX):
             shards.filesystem.delete_file((shards / name).path)
-    return np.array(sorted(numbers), np.int64)
+    return shard_numbers(shards)
 
 
 def gather_parts(plan: InputPlan, shards: Location, parts: Location, schema: pa.Schema, rows_per_file: int) -> None:

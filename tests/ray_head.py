@@ -20,7 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 RAY = [sys.executable, "-m", "ray.scripts.scripts"]
-START_S = 120.0
+START_S = 300.0
 POLL_S = 0.2
 
 
@@ -34,9 +34,10 @@ class RayHead:
         command = [*RAY, *arguments]
         return subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False)
 
-    def submit(self, name, *job, wait=True):
+    def submit(self, name, *job):
+        """`ray job submit --working-dir . -- python -m …`; returns when the job has ended."""
         options = ["--address", self.address, "--submission-id", name, "--working-dir", "."]
-        return self.ray("job", "submit", *options, *([] if wait else ["--no-wait"]), "--", "python", "-m", *job)
+        return self.ray("job", "submit", *options, "--", "python", "-m", *job)
 
     def stop(self, name):
         return self.ray("job", "stop", "--address", self.address, name)

@@ -13,14 +13,14 @@ from tests.ray_head import free_ports
 
 SERVER = Path(sys.prefix) / "s3-server/bin/moto_server"
 BUCKET = "prompts"
-START_S = 60.0
+START_S = 300.0
 
 
 @contextmanager
 def s3_server(folder):
     """A server with one bucket, until the block ends; gives the environment by which any process finds it."""
     if not SERVER.exists():
-        pytest.skip(f"needs an S3 server: make {SERVER.parents[1].name} installs moto")
+        pytest.skip(f"needs an S3 server, which `make test` installs in {SERVER.parents[1]}")
     (port,) = free_ports(1)
     environment = {
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",

@@ -215,3 +215,13 @@ def test_a_run_goes_on_with_its_own_shards_whatever_the_number_of_cells(tmp_path
     (run.aligned.shards / "shard-00000000.parquet").write_text("")
     again = RunDirectory.open(config, one)
     assert again.kept_plan(one) == eight
+
+
+def test_an_output_inside_a_submitted_job_s_copy_of_the_working_directory_is_refused(tmp_path, monkeypatch):
+    pq.write_table(odd_rows(1), tmp_path / "in.parquet")
+    job = tmp_path / "session/runtime_resources/working_dir_files/_ray_pkg_0"
+    job.mkdir(parents=True)
+    monkeypatch.chdir(job)
+    config = fake_config(input=str(tmp_path / "in.parquet"), output="outputs/a")
+    with pytest.raises(OutputError, match="give an absolute path or a URI"):
+        RunDirectory.open(config, plan_input(config.input, 4, None))
