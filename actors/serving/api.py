@@ -35,16 +35,18 @@ class Server:
 
     Args:
         config: with `engine.slots` and `engine.max_model_len` set.
-        policy: handle of the policy.
-        reward: handle of the reward model.
+        policies: handles of the policies.
+        rewards: handles of the reward models.
         api_key_digest: SHA-256 of the key that requests must carry; None asks for none.
     """
 
-    def __init__(self, config: ServeConfig, policy: Any, reward: Any, api_key_digest: bytes | None = None) -> None:
+    def __init__(
+        self, config: ServeConfig, policies: list[Any], rewards: list[Any], api_key_digest: bytes | None = None
+    ) -> None:
         self.config = config
-        self.models = (policy, reward)
+        self.models = [*policies, *rewards]
         self.api_key_digest = api_key_digest
-        self.coordinator = SegmentCoordinator(config, [policy], [reward])
+        self.coordinator = SegmentCoordinator(config, policies, rewards)
         self.admission = Admission(config.serve.max_ongoing_requests, config.serve.retry_after_s)
         self.metrics = ServerMetrics()
 
@@ -72,7 +74,7 @@ class Server:
             raise ApiError(401, "the API key is missing or wrong", code="invalid_api_key")
 
     async def are_models_up(self) -> bool:
-        """Whether both models answer at once."""
+        """Whether all models answer at once."""
         pings = [asyncio.ensure_future(model.ping.remote()) for model in self.models]
         done, waiting = await asyncio.wait(pings, timeout=HEALTH_TIMEOUT_S)
         for ping in waiting:

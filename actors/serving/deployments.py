@@ -1,7 +1,7 @@
 """Where deployments run: the one file with `serve.deployment`, and with the same resource numbers as the batch job.
 
-Policy and reward model are one replica each, because a replica's cache is worth most to the coordinator that filled it;
-the ingress is one replica too, since one coordinator makes the fullest cohorts.
+Every policy and reward model of the cell is a deployment of one replica, because the coordinator knows what each of
+them has cached; the ingress is one replica too, since one coordinator makes the fullest cohorts.
 """
 
 import hashlib
@@ -15,34 +15,46 @@ from actors.engine_shape import with_engine_shape
 from actors.memory_places import find_places
 from actors.model_limits import longest_model_len, read_model_configs
 from actors.placement import hidden_gpus
-from actors.policy import PolicyActor
+from actors.policy import MAX_CONCURRENT_CALLS, PolicyActor
 from actors.reservation import reserved
 from actors.reward import RewardActor
 from actors.serving.ingress import Ingress
+from actors.slots import slots_per_reward
 from pipeline.errors import ConfigError
 from pipeline.serve_config import ServeConfig
 
 MANY = 10_000  # the ingress itself refuses what is too much, in microseconds; Serve must let it
-MODEL_CALLS = 8  # the coordinator sends two at a time; pings come beside them
+MODEL_CALLS = MAX_CONCURRENT_CALLS + 8  # pings come beside the coordinator's calls
 
 
 def build_application(config: ServeConfig) -> Application:
-    """The three deployments. Needs a cluster to look at: its GPUs and its memory.
+    """One deployment of one replica for every model actor of a cell, and the ingress over them. Needs a cluster to look
+    at: its GPUs and its memory.
 
     Raises:
         ConfigError: it cannot fit, or the API key is missing.
     """
-    digest = _api_key_digest(config)
+    digest, cluster = _api_key_digest(config), config.cluster
     model_configs = read_model_configs(config)
     limit = longest_model_len(config, model_configs)
     with reserved(config) as reservation:  # given back at once: Serve does the placing, and what cannot fit fails here
         shares = reservation.shares
         config = with_engine_shape(config, limit, find_places(config, model_configs, reservation))
-    policy = _model(PolicyActor, "policy", shares.policy, config).bind(config.policy, config.engine)
-    reward = _model(RewardActor, "reward", shares.reward, config).bind(config.reward, config.engine)
+    assert config.engine.slots is not None
+    num_policies, num_rewards = cluster.policies_per_cell, cluster.rewards_per_cell
+    reward_slots = slots_per_reward(config.engine.slots, num_policies, num_rewards)
+    reward_engine = config.engine.model_copy(update={"slots": reward_slots})
+    policies = [
+        _model(PolicyActor, f"policy-{i}", shares.policy, config).bind(config.policy, config.engine)
+        for i in range(num_policies)
+    ]
+    rewards = [
+        _model(RewardActor, f"reward-{i}", shares.reward, config).bind(config.reward, reward_engine)
+        for i in range(num_rewards)
+    ]
     ingress = serve.deployment(serve.ingress()(Ingress), name="ingress")
     options = _options(config, {"num_cpus": 0}) | {"max_ongoing_requests": MANY}
-    return ingress.options(**options).bind(config, policy, reward, digest)
+    return ingress.options(**options).bind(config, policies, rewards, digest)
 
 
 def _model(actor_class: type, name: str, num_gpus: float, config: ServeConfig) -> serve.Deployment:

@@ -14,13 +14,17 @@ class Ingress:
 
     Args:
         config: with `engine.slots` and `engine.max_model_len` set.
-        policy: deployment handle of the policy.
-        reward: deployment handle of the reward model.
+        policies: deployment handles of the policies.
+        rewards: deployment handles of the reward models.
         api_key_digest: see `actors.serving.api.Server`.
     """
 
-    def __init__(self, config: ServeConfig, policy: Any, reward: Any, api_key_digest: bytes | None) -> None:
-        self.server = Server(config, ResendingHandle(policy), ResendingHandle(reward), api_key_digest)
+    def __init__(
+        self, config: ServeConfig, policies: list[Any], rewards: list[Any], api_key_digest: bytes | None
+    ) -> None:
+        self.server = Server(
+            config, [ResendingHandle(h) for h in policies], [ResendingHandle(h) for h in rewards], api_key_digest
+        )
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return build_api(self.server)
