@@ -66,7 +66,7 @@ def test_a_file_that_holds_no_pairs_exits_2_with_one_line(tmp_path, capsys):
 
 def test_text_prompts_are_what_the_policy_reads():
     models = [f"policy.model={ASSETS / 'policy'}", f"reward.model={ASSETS / 'reward'}"]
-    config = load_config(None, ["input=-", "output=-", "strategy=vanilla", *models])
+    config = load_config(None, ["input=in", "output=out", "strategy=vanilla", *models])
     rendered = prompt_text(config)
     assert rendered.prompt_text([{"role": "user", "content": "Hi"}]) == "<|user|>Hi<|end|><|assistant|>"
     assert rendered.end_token == "<|end|>"
