@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     from actors.serving.load import load_table, run_load
 
-    prompts = pq.read_table(options.prompts, columns=["prompt"])["prompt"].to_pylist()
+    prompts = pq.read_table(options.prompts, columns=["prompt"])["prompt"].drop_null().to_pylist()
     key, figures = os.environ.get(options.api_key_env, "none"), []
     try:
         for num_streams in options.streams:
