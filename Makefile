@@ -1,5 +1,6 @@
 # make align       create the environment and align the embedded prompts
 # make benchmark   measure the pipeline beside other ways to decode; ARGS="size=30M rounds=3"
+# make compare     strategies side by side in the embedded world; ARGS="output=outputs/compare base.max_rows=400"
 # make test        create the environment and run the tests
 # make lint        style and import rules
 
@@ -14,13 +15,16 @@ ARGS ?=
 export RAY_USAGE_STATS_ENABLED := 0
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: align benchmark test lint clean
+.PHONY: align benchmark compare test lint clean
 
 align: $(VENV)/.core
 	$(BIN)/python -m jobs.align --config jobs/configs/embedded.yaml output=$(OUTPUT) $(ARGS)
 
 benchmark: $(VENV)/.plots
 	$(BIN)/python -m jobs.benchmark $(ARGS)
+
+compare: $(VENV)/.plots
+	$(BIN)/python -m jobs.compare --config jobs/configs/compare-embedded.yaml $(ARGS)
 
 test: $(VENV)/.dev $(VENV)/.s3-server
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest

@@ -20,12 +20,13 @@ from actors.rendering import make_renderer
 from actors.run import cluster
 from pipeline.comparison.config import RewardModelJudge
 from pipeline.comparison.judging import Runs, ScoreJudge
-from pipeline.comparison.outputs import Floats, RunRows
+from pipeline.comparison.outputs import Floats, RunFacts, RunRows
 from pipeline.comparison.verdict_store import VerdictStore, verdict_key
-from pipeline.config import AlignConfig, EngineConfig, ModelConfig, RewardConfig
+from pipeline.config import AlignConfig, EngineConfig, GenerationConfig, ModelConfig, RewardConfig
 from pipeline.errors import RowError
 from pipeline.fingerprint import model_files
 from pipeline.records import PromptRow, ScoreCohort, TokenArray
+from pipeline.strategy_config import VanillaConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ def reward_model_judge(judge: RewardModelJudge, runs: Runs, store: Path, console
         ConfigError, ModelError: the model cannot be read or loaded.
     """
     verdicts = VerdictStore(store)
-    config = _config(judge, next(iter(runs.values()))[0].config)
+    config = _config(judge, next(iter(runs.values()))[0].facts)
     limit = longest_model_len(config, read_model_configs(config))
     questions = {rows.output: _questions(judge, config, rows, limit) for seeds in runs.values() for rows in seeds}
     asked = {q.key: q for found in questions.values() for q in found if q and verdicts.get(q.key) is None}
@@ -57,14 +58,18 @@ def reward_model_judge(judge: RewardModelJudge, runs: Runs, store: Path, console
     return scores
 
 
-def _config(judge: RewardModelJudge, run: AlignConfig) -> AlignConfig:
-    """A run's config with the judge in the place of both models, as its renderer and limits are asked about."""
+def _config(judge: RewardModelJudge, run: RunFacts) -> AlignConfig:
+    """The judge in both models' places, as renderers and limits are asked about; prompts are read as the run did."""
     shared = judge.model_dump(include=set(ModelConfig.model_fields))
-    reward = RewardConfig(**shared, close_turn=judge.close_turn)
-    engine = EngineConfig(max_model_len=judge.max_model_len)
-    generation = run.generation.model_copy(update={"max_new_tokens": 1})
-    return run.model_copy(
-        update={"policy": ModelConfig(**shared), "reward": reward, "engine": engine, "generation": generation}
+    return AlignConfig(
+        input=run.input,
+        output="judgements",
+        prompt_as=run.prompt_as,
+        policy=ModelConfig(**shared),
+        reward=RewardConfig(**shared, close_turn=judge.close_turn),
+        generation=GenerationConfig(max_new_tokens=1),
+        strategy=VanillaConfig(),
+        engine=EngineConfig(max_model_len=judge.max_model_len),
     )
 
 

@@ -21,7 +21,7 @@ from pipeline.comparison.figures import CompareFigures
 from pipeline.comparison.judging import Judged, Prompts, Runs, judge_pairs, judge_scores, text_judge
 from pipeline.comparison.llm_judge import LlmPairJudge
 from pipeline.comparison.loading import Comparison
-from pipeline.comparison.outputs import default_dataset_name, read_run
+from pipeline.comparison.outputs import read_run
 from pipeline.comparison.report import write_report
 from pipeline.comparison.resampling import Resampler
 from pipeline.comparison.verdict import verdict
@@ -101,5 +101,5 @@ def _judge(
 def _export(comparison: Comparison, runs: Runs, folder: Location) -> None:
     for name, seeds in runs.items():
         for rows in seeds:
-            dataset = comparison.config.dataset_name or default_dataset_name(rows.config)
+            dataset = comparison.config.dataset_name or rows.facts.dataset_name
             write_alpaca_eval(folder, name, rows, dataset)

@@ -47,14 +47,14 @@ def _contender(evidence: Evidence, name: str) -> ContenderFigures:
     errors: Counter[str] = Counter()
     for rows in runs:
         errors.update(rows.error_rows_by_type)
-    config, is_baseline = runs[0].config, name == evidence.baseline
+    facts, is_baseline = runs[0].facts, name == evidence.baseline
     segments = segment_figures(runs)
     acceptance_rate, fallback_fraction = overall_rates(segments)
     return ContenderFigures(
         name=name,
         family=_family(evidence, name),
-        strategy=config.strategy.model_dump(mode="json"),
-        policy=config.policy.model or config.policy.backend,
+        strategy=facts.strategy,
+        policy=facts.policy_name,
         outputs=tuple(rows.output for rows in runs),
         seeds=tuple(seeds),
         shares_draws_with_baseline=not is_baseline
@@ -74,9 +74,10 @@ def _contender(evidence: Evidence, name: str) -> ContenderFigures:
 
 
 def _family(evidence: Evidence, name: str) -> str:
-    policies = {runs[0].config.policy.model for runs in evidence.runs.values()}
-    config = evidence.runs[name][0].config
-    return config.strategy.name if len(policies) == 1 else f"{config.strategy.name} on {config.policy.model}"
+    policies = {runs[0].facts.policy_name for runs in evidence.runs.values()}
+    facts = evidence.runs[name][0].facts
+    strategy = str(facts.strategy["name"])
+    return strategy if len(policies) == 1 else f"{strategy} on {facts.policy_name}"
 
 
 def _costs(evidence: Evidence, runs: Sequence[RunRows]) -> dict[str, Estimate | None]:

@@ -5,6 +5,7 @@ Every (contender, seed) is an ordinary run of the main job with a config, a plan
 
 import os
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 from pipeline.comparison.config import JUDGE_KINDS, CompareConfig, ContenderConfig, JudgeConfig, LlmJudge
@@ -54,6 +55,8 @@ def load_comparison(path: str | None, overrides: list[str]) -> Comparison:
         ConfigError, InputError, OutputError: what the user must mend first.
     """
     config = load_tree(CompareConfig, path, overrides)
+    if find_spec("matplotlib") is None:
+        raise ConfigError("the report's pictures need matplotlib: pip install -e '.[plots]'")
     judges = {name: _judge(config.output, name, tree) for name, tree in config.judges.items()}
     for name, contender in config.contenders.items():
         for output in contender.output or ():

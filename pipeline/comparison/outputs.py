@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
-from pydantic import TypeAdapter
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from pipeline.config import AlignConfig
 from pipeline.errors import InputError
 from pipeline.run_directory import Manifest
 from pipeline.shards import part_files
@@ -28,16 +27,42 @@ FIGURES = ("reward", "num_response_tokens", "num_policy_tokens", "num_reward_tok
 COLUMNS = (*FIGURES, "num_reward_calls", "response", "finish_reason", "segments", "error_type")
 
 
+class RunFacts(BaseModel):
+    """What of a run's own config.yaml is needed here; all else is let be, so runs of other versions can be read."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    input: str
+    seed: int
+    id_column: str
+    prompt_column: str
+    messages_column: str
+    prompt_as: Literal["user_message", "raw"]
+    policy: dict[str, Any]
+    strategy: dict[str, Any]
+
+    @property
+    def policy_name(self) -> str:
+        return self.policy.get("model") or self.policy.get("backend") or "unknown"
+
+    @property
+    def dataset_name(self) -> str:
+        return Path(self.input).stem
+
+
 @dataclass(frozen=True)
 class RunRows:
     """The good rows of one run. `table` has the columns id, prompt, messages and COLUMNS."""
 
     output: str
-    seed: int
-    config: AlignConfig
+    facts: RunFacts
     table: pa.Table
     num_rows: int
     error_rows_by_type: dict[str, int]
+
+    @property
+    def seed(self) -> int:
+        return self.facts.seed
 
     @property
     def num_error_rows(self) -> int:
@@ -72,17 +97,8 @@ class RunRows:
         return self.table.column(name).to_numpy().astype(np.float64)
 
 
-@dataclass(frozen=True, slots=True)
-class FinishedRun:
-    """Where a finished run of `jobs.align` is, and what it was."""
-
-    root: Location
-    config: AlignConfig
-    seed: int
-
-
-def open_run(contender: str, output: str) -> FinishedRun:
-    """The finished run in a directory.
+def open_run(contender: str, output: str) -> tuple[Location, RunFacts]:
+    """Where the finished run in a directory is, and its facts.
 
     Raises:
         InputError: there is none, or it is not finished.
@@ -90,40 +106,40 @@ def open_run(contender: str, output: str) -> FinishedRun:
     try:
         root = locate(output)
         manifest = TypeAdapter(Manifest).validate_json((root / "_run" / "manifest.json").read_text())
-        config = AlignConfig.model_validate(yaml.safe_load((root / "_run" / "config.yaml").read_text()))
+        facts = RunFacts.model_validate(yaml.safe_load((root / "_run" / "config.yaml").read_text()))
     except (OSError, ValueError) as error:
         raise InputError(f"contenders.{contender}: {output!r} holds no run of jobs.align: {_line(error)}") from None
     if manifest.status != "finished":
         raise InputError(f"contenders.{contender}: the run in {output!r} is not finished; start its command again")
-    return FinishedRun(root, config, manifest.seed)
+    return root, facts
 
 
 def read_run(contender: str, output: str) -> RunRows:
     """The rows of a finished run; raises InputError where there is none."""
-    run = open_run(contender, output)
+    root, facts = open_run(contender, output)
     tables, num_rows, errors = [], 0, Counter[str]()
-    for location in part_files(run.root):
+    for location in part_files(root):
         with pq.ParquetFile(location.path, filesystem=location.filesystem) as file:
-            for batch in file.iter_batches(columns=_present(file.schema_arrow.names, run.config)):
+            for batch in file.iter_batches(columns=_present(file.schema_arrow.names, facts)):
                 num_rows += batch.num_rows
                 errors.update(kind for kind in batch.column("error_type").to_pylist() if kind is not None)
-                tables.append(_good_rows(pa.Table.from_batches([batch]), run.config))
+                tables.append(_good_rows(pa.Table.from_batches([batch]), facts))
     if not tables:
-        raise InputError(f"contenders.{contender}: {str(run.root)!r} holds no row")
-    return RunRows(output, run.seed, run.config, pa.concat_tables(tables), num_rows, dict(sorted(errors.items())))
+        raise InputError(f"contenders.{contender}: {output!r} holds no row")
+    return RunRows(output, facts, pa.concat_tables(tables), num_rows, dict(sorted(errors.items())))
 
 
-def _present(names: list[str], config: AlignConfig) -> list[str]:
-    wanted = (config.id_column, config.prompt_column, config.messages_column, *COLUMNS)
+def _present(names: list[str], facts: RunFacts) -> list[str]:
+    wanted = (facts.id_column, facts.prompt_column, facts.messages_column, *COLUMNS)
     return [name for name in wanted if name in names]
 
 
-def _good_rows(table: pa.Table, config: AlignConfig) -> pa.Table:
+def _good_rows(table: pa.Table, facts: RunFacts) -> pa.Table:
     good = table.filter(pc.is_null(table.column("error_type")))
     named = {
-        "id": pc.cast(good.column(config.id_column), pa.string()),
-        "prompt": _column(good, config.prompt_column, pa.string()),
-        "messages": _column(good, config.messages_column, MESSAGES),
+        "id": pc.cast(good.column(facts.id_column), pa.string()),
+        "prompt": _column(good, facts.prompt_column, pa.string()),
+        "messages": _column(good, facts.messages_column, MESSAGES),
     }
     return pa.table(named | {name: good.column(name) for name in COLUMNS})
 
@@ -147,7 +163,3 @@ def _column(table: pa.Table, name: str, data_type: pa.DataType) -> Any:
 
 def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
-
-
-def default_dataset_name(config: AlignConfig) -> str:
-    return Path(config.input).stem

@@ -5,13 +5,15 @@ from collections.abc import Callable
 from typing import Any
 
 from pipeline.comparison.evidence import REWARD
-from pipeline.comparison.figures import CompareFigures, ContenderFigures
+from pipeline.comparison.figures import CompareFigures, ContenderFigures, SegmentFigures
 from pipeline.comparison.resampling import Estimate
 from pipeline.comparison.verdict import ranking
 
 COLOURS = ("#2a7f62", "#4c72b0", "#dd8452", "#8172b3", "#c44e52", "#937860", "#64b5cd", "#da8bc3")
 GREY = "#8c8c8c"
 DPI = 110
+MIN_SHARE = 0.05
+FEW = f"indices that fewer than {MIN_SHARE:.0%} of the responses reach are left out"
 Draw = Callable[[Any, CompareFigures], bool]
 
 
@@ -24,8 +26,13 @@ def draw_pictures(figures: CompareFigures) -> dict[str, tuple[str, bytes]]:
     for file, caption, draw, size in (
         ("pareto.png", f"{judge} against policy tokens per response; up and to the left is better", _pareto, (8, 5)),
         ("win_rates.png", f"Win-rate over {figures.baseline} by {judge}, with 95 % intervals", _win_rates, (8, 0)),
-        ("acceptance.png", "Accepted proposals by segment index", _acceptance, (7, 4)),
-        ("reward_by_position.png", "Mean reward along the response; dashed: the mean threshold", _rewards, (7, 4)),
+        ("acceptance.png", f"Accepted proposals by segment index; {FEW}", _acceptance, (7, 4)),
+        (
+            "reward_by_position.png",
+            f"Mean reward so far; dotted: the mean threshold; {FEW}",
+            _rewards,
+            (7, 4),
+        ),
         ("reward_and_judge.png", f"{judge} against the reward that steered", _reward_and_judge, (7, 4.5)),
     ):
         png = _drawn(figures, draw, size)
@@ -100,8 +107,8 @@ def _token_axis(axes: Any, values: list[float]) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _label(axes: Any, text: str, x: float, y: float) -> None:
-    axes.annotate(text, (x, y), xytext=(7, 6), textcoords="offset points", fontsize=9)
+def _label(axes: Any, text: str, x: float, y: float, is_below: bool = False) -> None:
+    axes.annotate(text, (x, y), xytext=(7, -14 if is_below else 6), textcoords="offset points", fontsize=9)
 
 
 def _quality_label(figures: CompareFigures) -> str:
@@ -132,11 +139,15 @@ def _with_segments(figures: CompareFigures) -> list[tuple[ContenderFigures, str,
     return looks
 
 
+def _common_segments(contender: ContenderFigures) -> list[SegmentFigures]:
+    return [s for s in contender.segments if s.num_segments >= MIN_SHARE * contender.num_responses]
+
+
 def _acceptance(axes: Any, figures: CompareFigures) -> bool:
     looks = [look for look in _with_segments(figures) if look[0].acceptance_rate]
     for contender, colour, style in looks:
-        places = [s.index + 1 for s in contender.segments]
-        rates = [s.acceptance_rate for s in contender.segments]
+        segments = _common_segments(contender)
+        places, rates = [s.index + 1 for s in segments], [s.acceptance_rate for s in segments]
         axes.plot(places, rates, style, marker="o", markersize=4, color=colour, label=contender.name)
     axes.set_xlabel("segment of the response")
     axes.set_ylabel("accepted, of all proposals")
@@ -149,7 +160,7 @@ def _acceptance(axes: Any, figures: CompareFigures) -> bool:
 def _rewards(axes: Any, figures: CompareFigures) -> bool:
     looks = _with_segments(figures)
     for contender, colour, style in looks:
-        known = [s for s in contender.segments if s.reward is not None]
+        known = [s for s in _common_segments(contender) if s.reward is not None]
         axes.plot(
             [s.position_tokens for s in known],
             [s.reward for s in known],
@@ -171,11 +182,12 @@ def _reward_and_judge(axes: Any, figures: CompareFigures) -> bool:
     judge = figures.primary_judge
     shown = [(c, c.judges[REWARD].score, c.judges[judge].score) for c in figures.contenders]
     points = [(c, reward, score) for c, reward, score in shown if reward and score and judge != REWARD]
-    for contender, reward, score in points:
+    points.sort(key=lambda point: point[1].mean)
+    for number, (contender, reward, score) in enumerate(points):
         axes.errorbar(
             reward.mean, score.mean, xerr=_error(reward), yerr=_error(score), fmt="o", color=_colour(figures, contender)
         )
-        _label(axes, contender.name, reward.mean, score.mean)
+        _label(axes, contender.name, reward.mean, score.mean, is_below=number % 2 == 0)
     axes.margins(x=0.18, y=0.12)
     axes.set_xlabel("reward that steered")
     axes.set_ylabel(judge)
