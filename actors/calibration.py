@@ -1,0 +1,115 @@
+"""A calibration from its checked config to its YAML: rollouts, the simulation's knobs, real runs that correct them.
+
+All runs are ordinary runs of the main job over the same prompts, in folders of their own, so they work on any cluster
+and go on where they were interrupted. A real run differs from the simulation by a ratio that hardly changes with r*:
+what the simulation must give is the target divided by it.
+"""
+
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from actors.run import Job, cluster, finish_jobs
+from pipeline.calibration.document import Calibrated, Probe, document, probe_lines, reward_table
+from pipeline.calibration.law import TransitionLaw
+from pipeline.calibration.rollouts import Rollouts, gather_rollouts, rollout_config
+from pipeline.calibration.simulation import Outcome, simulate
+from pipeline.calibration.solving import Knobs, Target, solve, solve_threshold
+from pipeline.comparison.outputs import read_run
+from pipeline.config import AlignConfig
+from pipeline.input_plan import InputPlan, plan_input
+from pipeline.input_schema import InputColumns, check_columns
+from pipeline.metrics import RunMetrics
+from pipeline.run_directory import RunDirectory
+from pipeline.storage import locate
+
+TOLERANCE = 0.03  # a real run as near as this needs no other one: a few hundred prompts tell no less
+RESULT = "calibrated.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What `jobs.calibrate` was given: the job to calibrate, the prompts to do it on, a folder, what is wanted."""
+
+    config: AlignConfig
+    prompts: str
+    num_prompts: int
+    folder: str
+    target: Target
+    max_probes: int
+
+
+class CalibrationRuns:
+    """The runs over the calibration prompts, all checked against the folder before any model loads."""
+
+    def __init__(self, calibration: Calibration) -> None:
+        self.calibration = calibration
+        self.job = self._job(rollout_config(calibration.config), "rollouts", 0)
+
+    def rollouts(self, console: Console) -> Rollouts:
+        job = self.job
+        _finish(job, console)
+        rows = read_run("rollouts", job.config.output)
+        stopped, pushed = rows.is_stopped.tolist(), rows.figure("num_policy_tokens").tolist()
+        return gather_rollouts(zip(rows.table.column("segments").to_pylist(), stopped, pushed, strict=True))
+
+    def probe(self, knobs: Knobs, number: int, console: Console) -> Outcome:
+        """What `knobs` really cost and reach, by draws that no rollout had."""
+        config = self.calibration.config.model_copy(update={"strategy": knobs})
+        stage = _finish(self._job(config, f"probe-{knobs.reward_threshold:g}-{knobs.beta:g}", number), console).aligned
+        return Outcome(stage.policy_tokens_per_row or 0.0, stage.acceptance_rate or 0.0, stage.mean_reward or 0.0)
+
+    def _job(self, config: AlignConfig, name: str, number: int) -> Job:
+        calibration = self.calibration
+        ours = {
+            "input": calibration.prompts,
+            "max_rows": calibration.num_prompts,
+            "output": f"{calibration.folder.rstrip('/')}/{name}",
+            "seed": (config.seed + number) % 2**63,
+            "baseline_rows": 0,
+        }
+        config = config.model_copy(update=ours)
+        plan: InputPlan = plan_input(config.input, config.dataset.rows_per_shard, config.max_rows)
+        columns: InputColumns = check_columns(plan.schema, config)
+        return Job(config, plan, columns, RunDirectory.open(config, plan))
+
+
+def calibrate(runs: CalibrationRuns, console: Console) -> Calibrated:
+    """Measure, solve, correct; write the YAML and say what was found.
+
+    Raises:
+        StarsError: what went wrong, in one line.
+    """
+    with cluster():
+        calibrated = _calibrate(runs, console)
+    place = locate(runs.calibration.folder) / RESULT
+    place.write_text(document(calibrated, runs.calibration.prompts))
+    expected = f"{runs.calibration.target.name}: {calibrated.predicted:.4g} expected"
+    console.print(f"{expected}; config: {place}", soft_wrap=True)
+    return calibrated
+
+
+def _calibrate(runs: CalibrationRuns, console: Console) -> Calibrated:
+    calibration, target = runs.calibration, runs.calibration.target
+    rollouts = runs.rollouts(console)
+    console.print("\n".join(reward_table(rollouts)), highlight=False)
+    law = TransitionLaw(rollouts)
+    knobs = solve(law, calibration.config.strategy, target)
+    probes: list[Probe] = []
+    ratio = 1.0
+    for number in range(1, calibration.max_probes + 1):
+        simulated, measured = simulate(law, knobs), runs.probe(knobs, number, console)
+        probes.append(Probe(knobs.reward_threshold, knobs.beta, simulated, measured))
+        console.print(probe_lines(probes[-1:])[0], highlight=False, soft_wrap=True)
+        ratio = target.of(measured) / target.of(simulated)
+        if abs(target.of(measured) / target.value - 1) <= TOLERANCE:
+            break
+        knobs = solve_threshold(law, knobs, target, target.value / ratio)
+    config = calibration.config.model_copy(update={"strategy": knobs})
+    return Calibrated(config, rollouts, target, tuple(probes), ratio * target.of(simulate(law, knobs)))
+
+
+def _finish(job: Job, console: Console) -> RunMetrics:
+    if job.run.is_finished:
+        return RunMetrics.load(job.run.metrics_file)
+    return finish_jobs([job], console)[0]

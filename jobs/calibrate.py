@@ -1,0 +1,70 @@
+"""Find `reward_threshold` and `beta` for a wanted cost, from rollouts of your own models on some prompts.
+
+python -m jobs.calibrate --config jobs/configs/embedded.yaml --policy-tokens 220 --prompts prompts/train.parquet
+
+Writes FOLDER/calibrated.yaml, which jobs.align takes as it is. The reward threshold of the config is not looked at.
+Everything is checked before Ray or a model library is imported. Killed anywhere, the same command goes on. Exit codes:
+0 done, 1 it failed, 2 mend config or input first; 130 or 143 when interrupted.
+"""
+
+import argparse
+import sys
+
+from actors.interrupts import Interrupted, raise_on_signals
+from pipeline.calibration.rollouts import rollout_config
+from pipeline.calibration.solving import Target
+from pipeline.config_loading import load_config
+from pipeline.errors import StarsError
+from pipeline.input_plan import plan_input
+from pipeline.input_schema import check_columns
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    try:
+        config = load_config(options.config, [*options.overrides, "strategy.reward_threshold=0"])
+        prompts = options.prompts or config.input
+        check_columns(plan_input(prompts, None, options.rows).schema, rollout_config(config))
+        target = _target(options)
+        raise_on_signals()
+        from rich.console import Console
+
+        from actors.calibration import Calibration, CalibrationRuns, calibrate  # here, because it imports Ray
+
+        calibration = Calibration(config, prompts, options.rows, options.folder, target, options.probes)
+        calibrate(CalibrationRuns(calibration), Console())
+    except Interrupted as interruption:
+        print(f"{interruption}; what is done is kept, the same command goes on", file=sys.stderr)
+        return interruption.exit_code
+    except StarsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def _target(options: argparse.Namespace) -> Target:
+    if options.policy_tokens is not None:
+        return Target("policy_tokens", options.policy_tokens)
+    return Target("acceptance_rate", options.acceptance_rate)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m jobs.calibrate", description="Find reward_threshold and beta for a wanted cost."
+    )
+    parser.add_argument("--config", metavar="FILE", help="of the job (jobs.align) to calibrate; stars or cards")
+    wanted = parser.add_mutually_exclusive_group(required=True)
+    wanted.add_argument("--policy-tokens", type=float, help="wanted tokens pushed through the policy per response")
+    wanted.add_argument("--acceptance-rate", type=float, help="wanted share of proposals accepted by rule, 0 to 1")
+    parser.add_argument("--prompts", metavar="INPUT", help="prompts to calibrate on [the config's input]")
+    parser.add_argument("--rows", type=int, default=400, help="how many of them [400]")
+    parser.add_argument("--probes", type=int, default=2, help="most real runs that correct the simulation [2]")
+    parser.add_argument(
+        "--folder", default="outputs/calibration", help="of the runs and calibrated.yaml [outputs/calibration]"
+    )
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="set a key of the job's config")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,148 @@
+"""Calibration against chains whose answers are known: by sum, by enumeration, and by STARS itself on the true law."""
+
+import numpy as np
+import pytest
+
+from pipeline.acceptance import ThresholdLine, acceptance_probability
+from pipeline.calibration.law import TransitionLaw
+from pipeline.calibration.rollouts import PROBE_THRESHOLD, Rollouts, gather_rollouts, rollout_config
+from pipeline.calibration.simulation import simulate
+from pipeline.calibration.solving import Target, solve, solve_threshold
+from pipeline.errors import ConfigError, InputError
+from pipeline.strategy_config import StarsConfig
+from tests.configs import fake_config
+
+SIZE, LONGEST = 8, 64
+KNOBS = StarsConfig(segment_size=SIZE, max_attempts=10, alpha=0.5, beta=0.3, reward_threshold=0.0)
+
+
+def record(reward, threshold, num_tokens=SIZE):
+    return {"num_tokens": num_tokens, "reward": reward, "threshold": threshold}
+
+
+def probe_line(prompt_reward, longest):
+    return ThresholdLine(prompt_reward, PROBE_THRESHOLD, 0.0, longest)
+
+
+def test_prompt_reward_and_length_follow_from_the_thresholds():
+    rows = []
+    for i in range(30):
+        line = probe_line(-1.5 + i / 10, 64 if i % 2 else 40)
+        records = [record(0.5, line.at(8)), record(float(i), line.at(13), num_tokens=5)]
+        rows.append((records, i % 3 == 0, 33.0))
+    rows.append(([record(1.0, PROBE_THRESHOLD)], True, 20.0))  # as long as its response may be: tells nothing
+    rollouts = gather_rollouts(rows)
+    assert rollouts.prompt_reward_P == pytest.approx([-1.5 + i / 10 for i in range(30)], abs=1e-6)
+    assert rollouts.max_new_tokens_P.tolist() == [64 if i % 2 else 40 for i in range(30)]
+    assert rollouts.overhead_tokens == 20.0
+    assert rollouts.before_S[1::2].tolist() == [0.5] * 30 and rollouts.position_S[:4].tolist() == [0, 8, 0, 8]
+    assert rollouts.finished_S[1::2].tolist() == [i % 3 == 0 for i in range(30)] and not rollouts.finished_S[::2].any()
+    with pytest.raises(InputError, match="needs 20 good rows"):
+        gather_rollouts(rows[:10])
+
+
+def two_steps(up):
+    """A walk of two segments: +1 with probability `up`, else −1; the prompt's reward is 0."""
+    steps = np.where(np.arange(200) % 10 < round(10 * up), 1.0, -1.0)
+    before = np.concatenate([np.zeros(200), np.ones(200), -np.ones(200)])
+    return Rollouts(
+        row_S=np.arange(600),
+        position_S=np.repeat([0, SIZE, SIZE], 200),
+        before_S=before,
+        reward_S=before + np.tile(steps, 3),
+        num_tokens_S=np.full(600, SIZE),
+        finished_S=np.zeros(600, dtype=bool),
+        prompt_reward_P=np.zeros(200),
+        max_new_tokens_P=np.full(200, 2 * SIZE),
+        overhead_tokens=5.0,
+    )
+
+
+@pytest.mark.parametrize("attempts", [1, 4, 20])
+def test_simulation_agrees_with_enumeration(attempts):
+    up, down = 0.3, 0.7
+    knobs = KNOBS.model_copy(update={"max_attempts": attempts, "alpha": 1.0, "beta": 0.0, "reward_threshold": 0.5})
+    outcome = simulate(TransitionLaw(two_steps(up)), knobs)
+    lost = down**attempts  # no step up in all attempts; from −1 the threshold is then out of reach
+    tries = (1 - lost) / up
+    num_attempts = tries + (1 - lost) * tries + lost * attempts
+    num_accepted = (1 - lost) + (1 - lost) * (1 - lost)
+    reward = (1 - lost) * (2 - 2 * lost) + lost * (-1 + (1 - lost) - lost)
+    assert outcome.policy_tokens == pytest.approx(5 + SIZE * num_attempts, rel=0.04)
+    assert outcome.acceptance_rate == pytest.approx(num_accepted / num_attempts, rel=0.06)
+    assert outcome.reward == pytest.approx(reward, abs=0.12)
+
+
+class Walk:
+    """A world whose law is known: R' = 0.9 R + noise, a response ends with probability 0.1 a segment."""
+
+    def __init__(self, seed):
+        self.random = np.random.default_rng(seed)
+
+    def step(self, reward):
+        return 0.9 * reward + self.random.normal(), self.random.random() < 0.1
+
+    def rollout(self):
+        reward, length, records, finished = self.random.normal(), 0, [], False
+        line = probe_line(reward, LONGEST)
+        while not finished and length < LONGEST:
+            reward, finished = self.step(reward)
+            length += SIZE
+            records.append(record(reward, line.at(length)))
+        return records, finished, 12.0 + length
+
+    def stars(self, knobs):
+        """Policy tokens and proposals accepted, proposals made, of one response: the loop of algorithm.md."""
+        reward, length, finished, accepted, made = self.random.normal(), 0, False, 0, 0
+        line = ThresholdLine(reward, knobs.reward_threshold, knobs.alpha, LONGEST)
+        while not finished and length < LONGEST:
+            drawn = []
+            for _ in range(knobs.max_attempts):
+                drawn.append(self.step(reward))
+                threshold = line.at(length + SIZE)
+                if self.random.random() < acceptance_probability(drawn[-1][0], threshold, knobs.beta):
+                    best, accepted = drawn[-1], accepted + 1
+                    break
+            else:
+                best = max(drawn)
+            (reward, finished), length, made = best, length + SIZE, made + len(drawn)
+        return 12 + made * SIZE, accepted, made
+
+
+@pytest.mark.parametrize(
+    "target", [Target("policy_tokens", 80), Target("policy_tokens", 160), Target("acceptance_rate", 0.3)]
+)
+def test_calibrated_knobs_cost_what_was_wanted_on_the_true_law(target):
+    walk = Walk(seed=1)
+    law = TransitionLaw(gather_rollouts(walk.rollout() for _ in range(400)))
+    knobs = solve(law, KNOBS, target)
+    tokens, accepted, made = np.array([walk.stars(knobs) for _ in range(1500)]).T
+    measured = tokens.mean() if target.name == "policy_tokens" else accepted.sum() / made.sum()
+    assert target.of(simulate(law, knobs)) == pytest.approx(target.value, rel=0.02)
+    assert measured == pytest.approx(target.value, rel=0.1)
+
+
+def test_beta_is_the_one_of_most_reward():
+    walk = Walk(seed=2)
+    law = TransitionLaw(gather_rollouts(walk.rollout() for _ in range(200)))
+    best = solve(law, KNOBS, Target("policy_tokens", 120))
+    soft = KNOBS.model_copy(update={"beta": 3.0})
+    softer = solve_threshold(law, soft, Target("policy_tokens", 120), 120)
+    assert simulate(law, best).reward > simulate(law, softer).reward + 0.1
+
+
+@pytest.mark.parametrize(
+    "target", [Target("policy_tokens", 13), Target("policy_tokens", 5000), Target("acceptance_rate", 0)]
+)
+def test_what_no_threshold_reaches_is_said(target):
+    walk = Walk(seed=2)
+    law = TransitionLaw(gather_rollouts(walk.rollout() for _ in range(60)))
+    with pytest.raises(ConfigError, match=f"{target.name} = {target.value:g} is out of reach.* it is between"):
+        solve(law, KNOBS, target)
+
+
+def test_only_a_threshold_line_can_be_calibrated():
+    once = rollout_config(fake_config()).strategy
+    assert (once.max_attempts, once.alpha, once.segment_size) == (1, 0.0, 8)
+    with pytest.raises(ConfigError, match=r"strategy\.name: only stars and cards"):
+        rollout_config(fake_config(strategy={"name": "vanilla"}))
