@@ -23,6 +23,11 @@ class Target:
     name: Literal["policy_tokens", "acceptance_rate"]
     value: float
 
+    def __post_init__(self) -> None:
+        most = 1.0 if self.name == "acceptance_rate" else np.inf
+        if not 0 < self.value < most:
+            raise ConfigError(f"{self.name}: must lie between 0 and {most:g} (given: {self.value:g})")
+
     def of(self, outcome: Outcome) -> float:
         return outcome.policy_tokens if self.name == "policy_tokens" else outcome.acceptance_rate
 

@@ -132,7 +132,7 @@ def test_beta_is_the_one_of_most_reward():
 
 
 @pytest.mark.parametrize(
-    "target", [Target("policy_tokens", 13), Target("policy_tokens", 5000), Target("acceptance_rate", 0)]
+    "target", [Target("policy_tokens", 13), Target("policy_tokens", 5000), Target("acceptance_rate", 0.001)]
 )
 def test_what_no_threshold_reaches_is_said(target):
     walk = Walk(seed=2)
@@ -146,3 +146,9 @@ def test_only_a_threshold_line_can_be_calibrated():
     assert (once.max_attempts, once.alpha, once.segment_size) == (1, 0.0, 8)
     with pytest.raises(ConfigError, match=r"strategy\.name: only stars and cards"):
         rollout_config(fake_config(strategy={"name": "vanilla"}))
+
+
+@pytest.mark.parametrize(("name", "value"), [("acceptance_rate", 1.5), ("acceptance_rate", 0), ("policy_tokens", -1)])
+def test_a_target_that_cannot_be_is_refused(name, value):
+    with pytest.raises(ConfigError, match=f"{name}: must lie between 0 and"):
+        Target(name, value)
