@@ -54,8 +54,8 @@ def dry_run(config: AlignConfig, plan: InputPlan, columns: InputColumns, run: Ru
                 _show(console, "Cost", [f"not probed: {why}"])
                 return
             with _one_cell(config, reservation) as cell:
-                probe = run_probe(config, cell, rows)
-            _show(console, "Cost", _cost_lines(config, plan, probe, reservation))
+                probe = run_probe(config, cell, rows, plan.num_rows)
+            _show(console, "Cost", _cost_lines(config, probe, reservation))
 
 
 @contextmanager
@@ -140,20 +140,19 @@ def _memory_lines(config: AlignConfig, places: list[MemoryPlace]) -> list[str]:
     return [*lines, *(place.sum_shown(slots, length) for place in places)]
 
 
-def _cost_lines(config: AlignConfig, plan: InputPlan, probe: Probe, reservation: Reservation) -> list[str]:
-    num_rows, cluster, shares = plan.num_rows, config.cluster, reservation.shares
-    kept, policy, reward = (probe.tokens(f"num_{name}_tokens", num_rows) for name in ("response", "policy", "reward"))
+def _cost_lines(config: AlignConfig, probe: Probe, reservation: Reservation) -> list[str]:
+    cluster, shares = config.cluster, reservation.shares
+    kept, policy, reward = (probe.tokens(f"num_{name}_tokens") for name in ("response", "policy", "reward"))
     lines = [
-        f"by the first {len(probe.results)} rows, for all {num_rows:,} of {config.strategy.name}: {kept:,} response "
-        f"tokens, {policy:,} through the policy, {reward:,} through the reward model",
-        f"policy busy {_hours(probe.model_s('policy', num_rows))}, reward model "
-        f"{_hours(probe.model_s('reward', num_rows))} (calls of {probe.usage.policy.mean_cohort_size:.0f} and "
-        f"{probe.usage.reward.mean_cohort_size:.0f} rows)",
-        f"at least {_hours(probe.wall_s(cluster, num_rows))} with {cluster.cells} cells, "
-        f"{probe.gpu_hours(cluster, shares, num_rows):,.2f} GPU hours; loading, reading and writing not counted",
+        f"by the first {len(probe.results)} rows, for all {probe.num_rows:,} of {config.strategy.name}: {kept:,} "
+        f"response tokens, {policy:,} through the policy, {reward:,} through the reward model",
+        f"policy busy {_hours(probe.model_s('policy'))}, reward model {_hours(probe.model_s('reward'))}, in calls of "
+        f"{probe.cohort_rows['policy']:.0f} and {probe.cohort_rows['reward']:.0f} rows",
+        f"about {_hours(probe.wall_s(cluster))} in {cluster.cells} cells, "
+        f"{probe.gpu_hours(cluster, shares):,.2f} GPU hours; loading, reading and writing not counted",
     ]
     if config.baseline_rows and config.strategy.name != "vanilla":
-        lines.append(f"the plain responses of {min(config.baseline_rows, num_rows):,} baseline_rows come on top")
+        lines.append(f"the plain responses of {min(config.baseline_rows, probe.num_rows):,} rows come on top")
     errors = [f"{count} {kind}" for kind, count in probe.error_types.items()]
     return [*lines, f"error rows among them: {', '.join(errors)}"] if errors else lines
 

@@ -1,10 +1,12 @@
 """A probe: the first rows aligned by one cell's models without writing anything, and what they say of the whole input.
 
-The cost is that of the probe's own calls. They are less full than a long run's, so a run is rarely dearer.
+The probe's calls are smaller than a long run's; what those would take follows from a line through the probe's
+(`pipeline.usage.RoleUsage.call_s`).
 """
 
 import asyncio
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pyarrow as pa
 from huggingface_hub import try_to_load_from_cache
 
 from actors.coordinator import SegmentCoordinator
+from actors.engines.backends import Role
 from actors.gpu_shares import GpuShares
 from actors.placement import Cell
 from pipeline.cluster_config import ClusterConfig
@@ -22,7 +25,8 @@ from pipeline.input_schema import InputColumns
 from pipeline.records import PromptRow, RowResult
 from pipeline.rows import check_rows
 from pipeline.spans import read_rows
-from pipeline.usage import CoordinatorUsage
+from pipeline.strategies import STRATEGIES
+from pipeline.usage import CoordinatorUsage, RoleUsage
 
 PROBE_ROWS = 32
 WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
@@ -31,32 +35,39 @@ NO_DUPLICATES = np.empty(0, np.int64)
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What the probed rows gave and cost."""
+    """What the probed rows gave and cost, and the cohorts that a run over all `num_rows` rows would send, by role."""
 
     results: tuple[RowResult, ...]
     usage: CoordinatorUsage
+    num_rows: int
+    cohort_rows: Mapping[Role, float]
 
     @property
     def error_types(self) -> Counter[str]:
         return Counter(result.error_type for result in self.results if result.error_type is not None)
 
-    def tokens(self, name: str, num_rows: int) -> int:
-        """`num_response_tokens`, `num_policy_tokens` or `num_reward_tokens` that as many rows would take."""
-        return round(num_rows * sum(getattr(result, name) for result in self.results) / len(self.results))
+    def tokens(self, name: str) -> int:
+        """`num_response_tokens`, `num_policy_tokens` or `num_reward_tokens` of all rows."""
+        return round(self.num_rows * sum(getattr(result, name) for result in self.results) / len(self.results))
 
-    def model_s(self, role: str, num_rows: int) -> float:
-        """Seconds in which one of the role's models would be busy."""
-        return num_rows * getattr(self.usage, role).busy_s / len(self.results)
+    def model_s(self, role: Role) -> float:
+        """Seconds of all calls of a role, if they are of `cohort_rows` rows."""
+        usage: RoleUsage = getattr(self.usage, role)
+        if not usage.num_calls:
+            return 0.0
+        call_rows = self.cohort_rows[role]
+        num_calls = usage.num_rows * self.num_rows / len(self.results) / call_rows
+        return num_calls * usage.call_s(call_rows)
 
-    def wall_s(self, cluster: ClusterConfig, num_rows: int) -> float:
-        """Seconds that the busier role would take while the other one keeps up."""
-        actors = {"policy": cluster.policies_per_cell, "reward": cluster.rewards_per_cell}
-        return max(self.model_s(role, num_rows) / (cluster.cells * count) for role, count in actors.items())
+    def wall_s(self, cluster: ClusterConfig) -> float:
+        """Seconds that the busier role takes while the other one keeps up."""
+        counts: dict[Role, int] = {"policy": cluster.policies_per_cell, "reward": cluster.rewards_per_cell}
+        return max(self.model_s(role) / (cluster.cells * count) for role, count in counts.items())
 
-    def gpu_hours(self, cluster: ClusterConfig, shares: GpuShares, num_rows: int) -> float:
+    def gpu_hours(self, cluster: ClusterConfig, shares: GpuShares) -> float:
         """GPUs held, times hours."""
         per_cell = cluster.policies_per_cell * shares.policy + cluster.rewards_per_cell * shares.reward
-        return cluster.cells * per_cell * self.wall_s(cluster, num_rows) / 3600
+        return cluster.cells * per_cell * self.wall_s(cluster) / 3600
 
 
 def read_head(plan: InputPlan, columns: InputColumns, num_rows: int) -> list[PromptRow]:
@@ -66,23 +77,47 @@ def read_head(plan: InputPlan, columns: InputColumns, num_rows: int) -> list[Pro
     return check_rows(pa.concat_tables(tables), 0, columns, NO_DUPLICATES) if tables else []
 
 
-def run_probe(config: AlignConfig, cell: Cell, rows: list[PromptRow]) -> Probe:
+def run_probe(config: AlignConfig, cell: Cell, rows: list[PromptRow], num_rows: int) -> Probe:
     """Align the first `PROBE_ROWS` rows and measure; those after them come first, so that nothing is measured cold.
 
     Raises:
         ModelError: a model failed or gave no answer.
     """
-    return asyncio.run(_run_probe(config, cell, rows))
+    return asyncio.run(_run_probe(_without_idle_slots(config, num_rows), cell, rows, num_rows))
 
 
-async def _run_probe(config: AlignConfig, cell: Cell, rows: list[PromptRow]) -> Probe:
+async def _run_probe(config: AlignConfig, cell: Cell, rows: list[PromptRow], num_rows: int) -> Probe:
     async def align(some: list[PromptRow]) -> Probe:
         coordinator = SegmentCoordinator(config, cell.policies, cell.rewards)
         results = await asyncio.gather(*(coordinator.align(row) for row in some))
-        return Probe(tuple(results), coordinator.usage)
+        return Probe(tuple(results), coordinator.usage, num_rows, _cohort_rows(config, num_rows))
 
     await align(rows[PROBE_ROWS:])
     return await align(rows[:PROBE_ROWS])
+
+
+def _cell_slots(config: AlignConfig) -> int:
+    assert config.engine.slots is not None
+    return config.engine.slots * config.cluster.policies_per_cell
+
+
+def _without_idle_slots(config: AlignConfig, num_rows: int) -> AlignConfig:
+    """A long run has no slot to spare for candidates drawn ahead, though a probe has; they change no response."""
+    is_long = num_rows > _cell_slots(config) * config.cluster.cells
+    if not is_long or not hasattr(config.strategy, "proposals_per_round"):
+        return config
+    return config.model_copy(update={"strategy": config.strategy.model_copy(update={"proposals_per_round": 1})})
+
+
+def _cohort_rows(config: AlignConfig, num_rows: int) -> dict[Role, float]:
+    """Rows of a call while the slots are full, or as full as so few rows make them."""
+    cluster = config.cluster
+    lanes = STRATEGIES[config.strategy.name].num_lanes(config.strategy)
+    live = min(_cell_slots(config), num_rows * lanes / cluster.cells)
+    most = config.coordinator.max_cohort_size or live
+    counts: dict[Role, int] = {"policy": cluster.policies_per_cell, "reward": cluster.rewards_per_cell}
+    in_flight = config.coordinator.cohorts_in_flight
+    return {role: max(1.0, min(most, live / count / in_flight)) for role, count in counts.items()}
 
 
 def is_at_hand(model: ModelConfig) -> bool:
