@@ -35,7 +35,7 @@ class SftGrid(Section):
 
     learning_rate: LearningRates = Field((3e-4,), description="peak of a cosine with 10 % warm-up; AdamW")
     epochs: Counts = Field((1,), description="passes over the pairs")
-    num_pairs: Counts = Field((12_288,), description="the first so many pairs; a file may hold fewer")
+    num_pairs: Counts = Field((4_608,), description="the first so many pairs; a file may hold fewer")
 
     def points(self) -> list[Point]:
         """Every combination."""
