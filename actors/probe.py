@@ -25,7 +25,6 @@ from pipeline.input_schema import InputColumns
 from pipeline.records import PromptRow, RowResult
 from pipeline.rows import check_rows
 from pipeline.spans import read_rows
-from pipeline.strategies import STRATEGIES
 from pipeline.usage import CoordinatorUsage, RoleUsage
 
 PROBE_ROWS = 32
@@ -112,7 +111,7 @@ def _without_idle_slots(config: AlignConfig, num_rows: int) -> AlignConfig:
 def _cohort_rows(config: AlignConfig, num_rows: int) -> dict[Role, float]:
     """Rows of a call while the slots are full, or as full as so few rows make them."""
     cluster = config.cluster
-    lanes = STRATEGIES[config.strategy.name].num_lanes(config.strategy)
+    lanes = config.strategy.num_lanes
     live = min(_cell_slots(config), num_rows * lanes / cluster.cells)
     most = config.coordinator.max_cohort_size or live
     counts: dict[Role, int] = {"policy": cluster.policies_per_cell, "reward": cluster.rewards_per_cell}
