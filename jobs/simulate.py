@@ -18,8 +18,6 @@ from pipeline.config_loading import load_config
 from pipeline.errors import ConfigError, StarsError
 from pipeline.storage import locate
 
-COSTS = "actors/simulation/profiles/embedded-cpu.json"
-
 
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
@@ -92,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--measure", metavar="CONFIG", help="measure a config's models instead, and write --costs")
     parser.add_argument("--prompts", type=int, default=256, help="with --measure: prompts to align [256]")
     parser.add_argument("--hardware", help="with --measure: what it runs on, in words")
-    parser.add_argument("--costs", metavar="FILE", default=COSTS, help=f"what model calls cost [{COSTS}]")
+    parser.add_argument("--costs", metavar="FILE", default="costs.json", help="what model calls cost [costs.json]")
     parser.add_argument("--cells", default="1,2,4,8,16,32,64", help="numbers of cells [1,2,4,8,16,32,64]")
     parser.add_argument("--rows-per-cell", type=int, default=2048, help="rows for each cell [2048]")
     parser.add_argument("--rows-per-shard", type=int, help="rows of a shard [as many as a run would choose]")

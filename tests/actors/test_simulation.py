@@ -13,7 +13,7 @@ from actors.engines.fakes import FakePolicy
 from actors.simulation.costs import Costs, RoleCosts, _Call, _fit
 from actors.simulation.one_cell import simulate_cell, virtual_coordinator
 from actors.simulation.virtual_time import VirtualModel, VirtualTimeLoop
-from jobs.simulate import COSTS, main
+from jobs.simulate import main
 from pipeline.advice import advise
 from pipeline.config import AlignConfig
 from pipeline.records import DrawKey, PromptRow, SamplingParams
@@ -21,6 +21,15 @@ from pipeline.storage import locate
 from tests.actors.test_coordinator import align_all, make_config, outcome, prompts
 
 HOP_S = 0.003
+COSTS = Costs(
+    "made up", "p", "r", "float32", 8, 16, 3.0, RoleCosts(20, 2, 0.05, 9, 0.1), RoleCosts(5, 0.5, 0.05, 9, 0.1)
+)
+
+
+@pytest.fixture
+def costs_file(tmp_path):
+    COSTS.save(locate(str(tmp_path / "costs.json")))
+    return str(tmp_path / "costs.json")
 
 
 def run_on_virtual_time(coroutine):
@@ -151,9 +160,9 @@ def test_the_gain_that_was_advised_comes_true(policy, reward, num_policies, num_
 
 
 @pytest.mark.ray
-def test_a_small_cluster_is_simulated_through_the_real_graph(ray_cluster, tmp_path, capsys):
+def test_a_small_cluster_is_simulated_through_the_real_graph(ray_cluster, costs_file, tmp_path, capsys):
     options = ["--cells", "1,3", "--rows-per-cell", "96", "--max-new-tokens", "32", "--rows-per-shard", "8"]
-    assert main([*options, "--costs", COSTS, "--output", str(tmp_path)]) == 0
+    assert main([*options, "--costs", costs_file, "--output", str(tmp_path)]) == 0
     record = json.loads((tmp_path / "simulation.json").read_text())
     one, three = record["points"]
     assert (one["cells"], three["cells"]) == (1, 3) and one["linear_fraction"] == 1.0
@@ -166,11 +175,11 @@ def test_a_small_cluster_is_simulated_through_the_real_graph(ray_cluster, tmp_pa
     ("arguments", "words"),
     [
         (["--costs", "nowhere.json"], "'nowhere.json' does not exist"),
-        (["--costs", COSTS, "--cells", "1,x"], "must be whole numbers"),
-        (["--costs", COSTS, "--cells", "0"], "must be 1 or more"),
-        (["--costs", COSTS, "seed=1"], "key=value is for --measure"),
+        (["--cells", "1,x"], "must be whole numbers"),
+        (["--cells", "0"], "must be 1 or more"),
+        (["seed=1"], "key=value is for --measure"),
     ],
 )
-def test_a_mistake_is_one_line(arguments, words, capsys):
-    assert main(arguments) == 2
+def test_a_mistake_is_one_line(costs_file, arguments, words, capsys):
+    assert main(["--costs", costs_file, *arguments]) == 2
     assert words in capsys.readouterr().err
