@@ -113,7 +113,7 @@ class Campaign:
             ids = [row["id"] for row in read_rows(reference)]
             spoil(output, random.Random(fault.number).sample(ids, round(len(ids) * SPOILED_FRACTION)))
         flags = ["--retry-errors"] if is_retry else []
-        self._finish(cluster, output, [f"output=fsspec+slow://{output}", *flags], is_retry, struck)
+        self._finish(cluster, output, [f"output=slow://{output}", *flags], is_retry, struck)
         outcome = compare(reference, output)
         self._note(outcome, struck, is_retry)
         told = ", ".join(struck) or "no fault"

@@ -1,4 +1,4 @@
-"""`fsspec+slow:///path`: the local file system with slow writes, so that a kill inside a file write really happens.
+"""`slow:///path`: the local file system with slow writes, so that a kill inside a file write really happens.
 
 Importing this module registers the scheme in this process; workers get the class itself, pickled.
 """
