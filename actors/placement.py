@@ -93,12 +93,12 @@ def _start_cell(config: AlignConfig, reservation: Reservation, number: int, run_
     )
 
 
-def start_reward_model(config: AlignConfig) -> Any:
-    """The config's reward model alone, loaded, on a GPU of its own where there is one."""
+def start_reward_model(config: AlignConfig, num_gpus: float | None) -> Any:
+    """The config's reward model alone, loaded; with null for its share, on a GPU of its own where there is one."""
     has_gpu = ray.cluster_resources().get("GPU", 0.0) >= 1 and config.reward.backend != "fake"
-    num_gpus = float(has_gpu) if config.reward.num_gpus is None else config.reward.num_gpus
+    share = float(has_gpu) if num_gpus is None else num_gpus
     name = f"stars-{uuid.uuid4().hex[:8]}-judge"
-    handle = _start(RewardActor, name, num_gpus, "DEFAULT", config.reward, config.engine)
+    handle = _start(RewardActor, name, share, "DEFAULT", config.reward, config.engine)
     loading = LoadingModel("reward", config.reward.model or config.reward.backend, handle)
     wait_until_loaded([loading], config.coordinator.call_timeout_s)
     return handle

@@ -50,7 +50,7 @@ def reward_model_judge(judge: RewardModelJudge, runs: Runs, store: Path, console
     asked = {q.key: q for found in questions.values() for q in found if q and verdicts.get(q.key) is None}
     if asked:
         console.print(f"{judge.model} judges {len(asked):,} responses …", highlight=False, soft_wrap=True)
-        _score(config, judge.rows_per_call, list(asked.values()), verdicts)
+        _score(config, judge, list(asked.values()), verdicts)
 
     def scores(rows: RunRows) -> Floats:
         return np.array([np.nan if q is None else verdicts.get(q.key) for q in questions[rows.output]], np.float64)
@@ -94,11 +94,12 @@ def _questions(judge: RewardModelJudge, config: AlignConfig, rows: RunRows, limi
     return questions
 
 
-def _score(config: AlignConfig, rows_per_call: int, asked: Sequence[Question], verdicts: VerdictStore) -> None:
+def _score(config: AlignConfig, judge: RewardModelJudge, asked: Sequence[Question], verdicts: VerdictStore) -> None:
     """In order of length, so that a call's rows are alike; the cache is as long as the longest."""
+    rows_per_call = judge.rows_per_call
     ordered = sorted(asked, key=lambda question: len(question.tokens))
     engine = EngineConfig(slots=min(rows_per_call, len(asked)), max_model_len=len(ordered[-1].tokens) + 1)
-    with cluster(), _loaded(config.model_copy(update={"engine": engine})) as model:
+    with cluster(), _loaded(config.model_copy(update={"engine": engine}), judge.num_gpus) as model:
         for first in range(0, len(ordered), rows_per_call):
             questions = ordered[first : first + rows_per_call]
             rewards = ray.get(model.score.remote(_cohort(questions))).rewards_R.tolist()
@@ -107,8 +108,8 @@ def _score(config: AlignConfig, rows_per_call: int, asked: Sequence[Question], v
 
 
 @contextmanager
-def _loaded(config: AlignConfig) -> Iterator[Any]:
-    model = start_reward_model(config)
+def _loaded(config: AlignConfig, num_gpus: float | None) -> Iterator[Any]:
+    model = start_reward_model(config, num_gpus)
     yield model
     ray.kill(model)
 

@@ -51,6 +51,9 @@ class RewardModelJudge(RewardConfig):
     """Any reward model, through the reward engine and with its own chat template."""
 
     kind: Literal["reward_model"]
+    num_gpus: float | None = Field(
+        None, ge=0.0, le=1.0, description="of one GPU, the judge's share; null: all of it where there is one"
+    )
     rows_per_call: int = Field(32, ge=1, description="responses scored in one call")
     max_model_len: int | None = Field(None, ge=2, description="most tokens of prompt + response; null: the model's own")
 
