@@ -29,7 +29,7 @@ for role in ("policy", "reward"):
 labels = {node["NodeID"]: node["Labels"].get("stars-role") for node in ray.nodes()}
 
 def roles_of(section):
-    config = fake_config(engine={"slots": 4}, cluster=section)
+    config = fake_config(engine={"slots": 4, "max_model_len": 256}, cluster=section)
     with reserved(config) as reservation:
         models = start_models(config, reservation)
         nodes = {a["ActorID"]: a["Address"]["NodeID"] for a in state.actors().values()}
