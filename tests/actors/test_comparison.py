@@ -38,7 +38,7 @@ def config(tmp_path):
         "contenders": {"vanilla": {"strategy": {"name": "vanilla"}}, "stars": {}},
         "judges": {"gold": {"kind": "embedded"}, "again": {"kind": "reward_model", "backend": "fake"}},
     }
-    (tmp_path / "compare.yaml").write_text(yaml.safe_dump(tree))
+    (tmp_path / "compare.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
     return str(tmp_path / "compare.yaml")
 
 
