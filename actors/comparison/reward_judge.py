@@ -49,7 +49,8 @@ def reward_model_judge(judge: RewardModelJudge, runs: Runs, store: Path, console
     questions = {rows.output: _questions(judge, config, rows, limit) for seeds in runs.values() for rows in seeds}
     asked = {q.key: q for found in questions.values() for q in found if q and verdicts.get(q.key) is None}
     if asked:
-        console.print(f"{judge.model} judges {len(asked):,} responses …", highlight=False, soft_wrap=True)
+        name = judge.model or judge.backend
+        console.print(f"{name} judges {len(asked):,} responses …", highlight=False, soft_wrap=True)
         _score(config, judge, list(asked.values()), verdicts)
 
     def scores(rows: RunRows) -> Floats:

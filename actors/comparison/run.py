@@ -68,7 +68,8 @@ def _finish_runs(comparison: Comparison, console: Console) -> None:
         return
     with cluster():
         for named in groups.values():
-            console.print(f"to do: {', '.join(f'{name} (seed {job.config.seed})' for name, job in named)}")
+            names = ", ".join(f"{name} (seed {job.config.seed})" for name, job in named)
+            console.print(f"to do: {names}", highlight=False, soft_wrap=True)
             finish_jobs([job for _, job in named], console)
 
 
