@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-import ray
 from ray._private import state
 
 from actors.chaos.spoiling import spoil
@@ -148,8 +147,8 @@ def signal_after_first_shard(output, role, number):
     """Send the run's actor of this role a signal, as soon as a shard is committed."""
     while not list(output.glob("_run/shards/shard-*")):
         time.sleep(0.02)
-    name = next(name for name in ray.util.list_named_actors() if name.endswith(f"-{role}0"))
-    os.kill(state.actors(ray.get_actor(name)._actor_id.hex())["Pid"], number)
+    alive = [a for a in state.actors().values() if a["State"] == "ALIVE" and a["Name"].endswith(f"-{role}0")]
+    os.kill(max(alive, key=lambda actor: actor["StartTime"])["Pid"], number)
 
 
 @pytest.mark.parametrize("role", ["policy", "reward"])

