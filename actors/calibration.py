@@ -1,8 +1,8 @@
 """A calibration from its checked config to its YAML: rollouts, the simulation's knobs, real runs that correct them.
 
 All runs are ordinary runs of the main job over the same prompts, in folders of their own, so they work on any cluster
-and go on where they were interrupted. A real run differs from the simulation by a ratio that hardly changes with r*:
-what the simulation must give is the target divided by it.
+and go on where they were interrupted. A real run differs from the simulation by a ratio that hardly changes with
+the dial: what the simulation must give is the target divided by it.
 """
 
 from dataclasses import dataclass
@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from actors.run import Job, cluster, finish_jobs
+from pipeline.calibration.dials import Knobs, file_name
 from pipeline.calibration.document import Calibrated, Probe, document, probe_lines, reward_table
 from pipeline.calibration.law import TransitionLaw
 from pipeline.calibration.rollouts import Rollouts, gather_rollouts, rollout_config
 from pipeline.calibration.simulation import Outcome, simulate
-from pipeline.calibration.solving import Knobs, Target, solve, solve_threshold
+from pipeline.calibration.solving import Target, solve, solve_dial
 from pipeline.comparison.outputs import read_run
 from pipeline.config import AlignConfig
 from pipeline.input_plan import InputPlan, plan_input
@@ -56,7 +57,7 @@ class CalibrationRuns:
     def probe(self, knobs: Knobs, number: int, console: Console) -> Outcome:
         """What `knobs` really cost and reach, by draws that no rollout had."""
         config = self.calibration.config.model_copy(update={"strategy": knobs})
-        stage = _finish(self._job(config, f"probe-{knobs.reward_threshold:g}-{knobs.beta:g}", number), console).aligned
+        stage = _finish(self._job(config, f"probe-{file_name(knobs)}", number), console).aligned
         return Outcome(stage.policy_tokens_per_row or 0.0, stage.acceptance_rate or 0.0, stage.mean_reward or 0.0)
 
     def _job(self, config: AlignConfig, name: str, number: int) -> Job:
@@ -99,12 +100,12 @@ def _calibrate(runs: CalibrationRuns, console: Console) -> Calibrated:
     ratio = 1.0
     for number in range(1, calibration.max_probes + 1):
         simulated, measured = simulate(law, knobs), runs.probe(knobs, number, console)
-        probes.append(Probe(knobs.reward_threshold, knobs.beta, simulated, measured))
+        probes.append(Probe(knobs, simulated, measured))
         console.print(probe_lines(probes[-1:])[0], highlight=False, soft_wrap=True)
         ratio = target.of(measured) / target.of(simulated)
         if abs(target.of(measured) / target.value - 1) <= TOLERANCE:
             break
-        knobs = solve_threshold(law, knobs, target, target.value / ratio)
+        knobs = solve_dial(law, knobs, target, target.value / ratio)
     config = calibration.config.model_copy(update={"strategy": knobs})
     return Calibrated(config, rollouts, target, tuple(probes), ratio * target.of(simulate(law, knobs)))
 

@@ -1,8 +1,9 @@
-"""Find `reward_threshold` and `beta` for a wanted cost, from rollouts of your own models on some prompts.
+"""Find a strategy's knobs for a wanted cost, from rollouts of your own models on some prompts.
 
 python -m jobs.calibrate --config jobs/configs/embedded.yaml --policy-tokens 220 --prompts prompts/train.parquet
 
-Writes FOLDER/calibrated.yaml, which jobs.align takes as it is. The reward threshold of the config is not looked at.
+Writes FOLDER/calibrated.yaml, which jobs.align takes as it is: `reward_threshold` and `beta` of stars or cards, `price`
+and `transitions` of reservation. What the config says of them is not looked at.
 Everything is checked before Ray or a model library is imported. Killed anywhere, the same command goes on. Exit codes:
 0 done, 1 it failed, 2 mend config or input first; 130 or 143 when interrupted.
 """
@@ -11,9 +12,11 @@ import argparse
 import sys
 
 from actors.interrupts import Interrupted, raise_on_signals
+from pipeline.calibration.dials import UNKNOWN
 from pipeline.calibration.rollouts import rollout_config
 from pipeline.calibration.solving import Target
-from pipeline.config_loading import load_config
+from pipeline.config import AlignConfig
+from pipeline.config_loading import read_tree, validate
 from pipeline.errors import StarsError
 from pipeline.input_plan import plan_input
 from pipeline.input_schema import check_columns
@@ -22,7 +25,7 @@ from pipeline.input_schema import check_columns
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
-        config = load_config(options.config, [*options.overrides, "strategy.reward_threshold=0"])
+        config = _config(options)
         prompts = options.prompts or config.input
         check_columns(plan_input(prompts, None, options.rows).schema, rollout_config(config))
         target = _target(options)
@@ -42,6 +45,14 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def _config(options: argparse.Namespace) -> AlignConfig:
+    tree = read_tree(options.config, options.overrides)
+    strategy = tree.get("strategy")
+    if isinstance(strategy, dict):
+        strategy |= UNKNOWN.get(str(strategy.get("name")), {})
+    return validate(AlignConfig, tree)
+
+
 def _target(options: argparse.Namespace) -> Target:
     if options.policy_tokens is not None:
         return Target("policy_tokens", options.policy_tokens)
@@ -50,9 +61,9 @@ def _target(options: argparse.Namespace) -> Target:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m jobs.calibrate", description="Find reward_threshold and beta for a wanted cost."
+        prog="python -m jobs.calibrate", description="Find a strategy's knobs for a wanted cost."
     )
-    parser.add_argument("--config", metavar="FILE", help="of the job (jobs.align) to calibrate; stars or cards")
+    parser.add_argument("--config", metavar="FILE", help="of the job to calibrate; stars, cards or reservation")
     wanted = parser.add_mutually_exclusive_group(required=True)
     wanted.add_argument("--policy-tokens", type=float, help="wanted tokens pushed through the policy per response")
     wanted.add_argument("--acceptance-rate", type=float, help="wanted share of proposals accepted by rule, 0 to 1")

@@ -32,10 +32,15 @@ def load_tree(root: type[ConfigT], path: str | None, overrides: list[str]) -> Co
     Raises:
         ConfigError: the file, a key, a type or a value is wrong; the message names the field.
     """
+    return validate(root, read_tree(path, overrides))
+
+
+def read_tree(path: str | None, overrides: list[str]) -> dict[str, Any]:
+    """The same before it is validated."""
     tree = _read_yaml(path) if path else {}
     for override in overrides:
         _apply(tree, override)
-    return validate(root, tree)
+    return tree
 
 
 def validate(root: type[ConfigT], tree: dict[str, Any], prefix: Callable[[str], str] = lambda section: "") -> ConfigT:

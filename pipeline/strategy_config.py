@@ -47,6 +47,31 @@ class StarsConfig(StrategySection):
     )
 
 
+class TransitionConfig(Section):
+    """The law of the next prefix reward R given the present one r at one segment position, in reward units."""
+
+    intercept: float = Field(description="a of R ~ N(a + b·r, s)")
+    slope: float = Field(description="b")
+    deviation: float = Field(gt=0.0, description="s")
+
+
+class ReservationConfig(StrategySection):
+    """Reservation values: a segment is drawn again as long as one more proposal is worth its price."""
+
+    name: Literal["reservation"] = "reservation"
+    segment_size: int = Field(16, ge=1, description="tokens in one segment (B)")
+    max_attempts: int = Field(20, ge=1, description="proposals of a segment before the best one is kept (M)")
+    price: float = Field(gt=0.0, description="what one proposed token may cost, in reward units; lower is choosier")
+    transitions: tuple[TransitionConfig, ...] = Field(
+        min_length=1, description="one per segment position, measured by jobs.calibrate; the last serves all later ones"
+    )
+    proposals_per_round: int = Field(2, ge=1, description="as for stars")
+
+    @property
+    def beta(self) -> float:
+        return 0.0
+
+
 class VanillaConfig(StrategySection):
     """Plain sampling: one response, nothing rejected. Its reward is measured once, at the end."""
 
@@ -123,6 +148,7 @@ class SpeculativeRejectionConfig(StrategySection):
 
 StrategyConfig = Annotated[
     StarsConfig
+    | ReservationConfig
     | VanillaConfig
     | BestOfNConfig
     | CardsConfig

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import yaml
 
+from pipeline.calibration.dials import Knobs, shown
 from pipeline.calibration.rollouts import Rollouts
 from pipeline.calibration.simulation import Outcome
 from pipeline.calibration.solving import Target
@@ -19,8 +20,7 @@ FEWEST = 5  # rewards that a row of the table needs
 class Probe:
     """One real run with the knobs of the moment, beside what the simulation said of them."""
 
-    reward_threshold: float
-    beta: float
+    knobs: Knobs
     simulated: Outcome
     measured: Outcome
 
@@ -54,8 +54,7 @@ def reward_table(rollouts: Rollouts) -> list[str]:
 def probe_lines(probes: Sequence[Probe]) -> list[str]:
     """One line for each real run."""
     return [
-        f"r* {probe.reward_threshold:.4g}, beta {probe.beta:.4g}: simulated {_shown(probe.simulated)}; "
-        f"measured {_shown(probe.measured)}"
+        f"{shown(probe.knobs)}: simulated {_figures(probe.simulated)}; measured {_figures(probe.measured)}"
         for probe in probes
     ]
 
@@ -77,7 +76,7 @@ def document(calibrated: Calibrated, source: str) -> str:
     return "".join(f"# {line}\n" for line in head) + body
 
 
-def _shown(outcome: Outcome) -> str:
+def _figures(outcome: Outcome) -> str:
     return (
         f"{outcome.policy_tokens:.1f} policy tokens, acceptance {outcome.acceptance_rate:.1%}, "
         f"reward {outcome.reward:.2f}"

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from pipeline.config import AlignConfig
 from pipeline.errors import ConfigError, InputError
-from pipeline.strategy_config import CardsConfig, StarsConfig
+from pipeline.strategy_config import CardsConfig, ReservationConfig, StarsConfig
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -49,11 +49,14 @@ def rollout_config(config: AlignConfig) -> AlignConfig:
     """The same job without a second attempt.
 
     Raises:
-        ConfigError: the strategy has no threshold line.
+        ConfigError: the strategy has no threshold.
     """
     knobs = config.strategy
+    if isinstance(knobs, ReservationConfig):
+        knobs = StarsConfig(segment_size=knobs.segment_size, reward_threshold=PROBE_THRESHOLD)
     if not isinstance(knobs, StarsConfig | CardsConfig):
-        raise ConfigError(f"strategy.name: only stars and cards have a threshold to calibrate (given: {knobs.name!r})")
+        names = "stars, cards and reservation"
+        raise ConfigError(f"strategy.name: only {names} have a threshold to calibrate (given: {knobs.name!r})")
     once = {"max_attempts": 1, "alpha": 0.0, "beta": 0.0, "reward_threshold": PROBE_THRESHOLD, "proposals_per_round": 1}
     return config.model_copy(update={"strategy": knobs.model_copy(update=once)})
 

@@ -1,4 +1,4 @@
-"""STARS on a transition law instead of on models: what a line would cost and reach, in milliseconds.
+"""A strategy on a transition law instead of on models: what its knobs would cost and reach, in milliseconds.
 
 The rule, the line and the fallback are those of `pipeline.acceptance`, over arrays.
 """
@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.calibration.dials import Knobs, levels
 from pipeline.calibration.law import TransitionLaw
 from pipeline.calibration.rollouts import Bools, Floats, Ints
-from pipeline.strategy_config import CardsConfig, StarsConfig
+from pipeline.strategy_config import ReservationConfig
 
 NUM_RESPONSES = 1200
 SEED = 0
@@ -24,13 +25,13 @@ class Outcome:
     reward: float
 
 
-def simulate(law: TransitionLaw, knobs: StarsConfig | CardsConfig) -> Outcome:
+def simulate(law: TransitionLaw, knobs: Knobs) -> Outcome:
     """The outcome of `knobs` over NUM_RESPONSES responses to the rollouts' prompts; the same draws for all knobs."""
     random = np.random.default_rng(SEED)
     rollouts = law.rollouts
     prompts = np.arange(NUM_RESPONSES) % len(rollouts.prompt_reward_P)
     reward_N, longest_N = rollouts.prompt_reward_P[prompts].copy(), rollouts.max_new_tokens_P[prompts]
-    line_start_N = (1 - knobs.alpha) * reward_N + knobs.alpha * knobs.reward_threshold
+    prompt_reward_N = reward_N.copy()
     length_N = np.zeros(NUM_RESPONSES, dtype=np.int64)
     alive_N = np.ones(NUM_RESPONSES, dtype=np.bool_)
     num_accepted = num_attempts = num_tokens = 0
@@ -39,9 +40,13 @@ def simulate(law: TransitionLaw, knobs: StarsConfig | CardsConfig) -> Outcome:
             rows = np.flatnonzero(alive_N & (length_N == length))
             proposed = law.propose(int(length), reward_N[rows], knobs.max_attempts, random)
             tokens_AM = np.minimum(proposed.num_tokens_AM, (longest_N[rows] - length)[:, None])
-            slope_A = (knobs.reward_threshold - line_start_N[rows]) / longest_N[rows]
-            line_AM = line_start_N[rows, None] + (length + tokens_AM) * slope_A[:, None]
-            threshold_AM = np.minimum(knobs.reward_threshold, line_AM)
+            if isinstance(knobs, ReservationConfig):
+                threshold_AM = levels(knobs, int(length), reward_N[rows])[:, None]
+            else:
+                start_A = (1 - knobs.alpha) * prompt_reward_N[rows] + knobs.alpha * knobs.reward_threshold
+                slope_A = (knobs.reward_threshold - start_A) / longest_N[rows]
+                line_AM = start_A[:, None] + (length + tokens_AM) * slope_A[:, None]
+                threshold_AM = np.minimum(knobs.reward_threshold, line_AM)
             accepted_AM = random.random(tokens_AM.shape) < acceptance(proposed.reward_AM, threshold_AM, knobs.beta)
             kept_A, attempts_A = choose(accepted_AM, proposed.reward_AM)
             each = np.arange(len(rows))

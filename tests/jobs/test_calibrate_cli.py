@@ -28,7 +28,7 @@ def start(*arguments):
         (["--acceptance-rate", "1"], "acceptance_rate: must lie between 0 and 1 (given: 1)"),
         (["--policy-tokens", "9", "strategy.betta=1"], "strategy.betta: unknown key; did you mean 'strategy.beta'?"),
         (["--policy-tokens", "9", "--prompts", "none.parquet"], "input 'none.parquet'"),
-        (["--policy-tokens", "9", "strategy=vanilla"], "strategy 'vanilla' has no such key"),
+        (["--policy-tokens", "9", "strategy=vanilla"], "only stars, cards and reservation have a threshold"),
     ],
 )
 def test_a_mistake_exits_2_with_one_line_before_anything_loads(arguments, words):

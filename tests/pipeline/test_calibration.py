@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 
 from pipeline.acceptance import ThresholdLine, acceptance_probability
+from pipeline.calibration.dials import UNKNOWN, levels, measured_transitions
 from pipeline.calibration.law import TransitionLaw
 from pipeline.calibration.rollouts import PROBE_THRESHOLD, Rollouts, gather_rollouts, rollout_config
 from pipeline.calibration.simulation import simulate
-from pipeline.calibration.solving import Target, solve, solve_threshold
+from pipeline.calibration.solving import Target, solve, solve_dial
 from pipeline.errors import ConfigError, InputError
-from pipeline.strategy_config import StarsConfig
+from pipeline.strategies.reservation import reservation_value
+from pipeline.strategy_config import ReservationConfig, StarsConfig, TransitionConfig
 from tests.configs import fake_config
 
 SIZE, LONGEST = 8, 64
@@ -73,6 +75,9 @@ def test_simulation_agrees_with_enumeration(attempts):
     assert outcome.reward == pytest.approx(reward, abs=0.12)
 
 
+RESERVATION = ReservationConfig(segment_size=SIZE, max_attempts=8, **UNKNOWN["reservation"])
+
+
 class Walk:
     """A world whose law is known: R' = 0.9 R + noise, a response ends with probability 0.1 a segment."""
 
@@ -108,6 +113,18 @@ class Walk:
             (reward, finished), length, made = best, length + SIZE, made + len(drawn)
         return 12 + made * SIZE, accepted, made
 
+    def reservation(self, knobs):
+        """The same of a response by reservation values."""
+        reward, length, finished, accepted, made = self.random.normal(), 0, False, 0, 0
+        while not finished and length < LONGEST:
+            level, drawn = reservation_value(knobs, length // SIZE, reward), []
+            while len(drawn) < knobs.max_attempts and (not drawn or drawn[-1][0] < level):
+                drawn.append(self.step(reward))
+            accepted += drawn[-1][0] >= level
+            (reward, finished), made = (drawn[-1] if drawn[-1][0] >= level else max(drawn)), made + len(drawn)
+            length += SIZE
+        return 12 + made * SIZE, accepted, made
+
 
 @pytest.mark.parametrize(
     "target", [Target("policy_tokens", 80), Target("policy_tokens", 160), Target("acceptance_rate", 0.3)]
@@ -127,7 +144,7 @@ def test_beta_is_the_one_of_most_reward():
     law = TransitionLaw(gather_rollouts(walk.rollout() for _ in range(200)))
     best = solve(law, KNOBS, Target("policy_tokens", 120))
     soft = KNOBS.model_copy(update={"beta": 3.0})
-    softer = solve_threshold(law, soft, Target("policy_tokens", 120), 120)
+    softer = solve_dial(law, soft, Target("policy_tokens", 120), 120)
     assert simulate(law, best).reward > simulate(law, softer).reward + 0.1
 
 
@@ -142,7 +159,7 @@ def test_what_no_threshold_reaches_is_said(target):
 def test_only_a_threshold_line_can_be_calibrated():
     once = rollout_config(fake_config()).strategy
     assert (once.max_attempts, once.alpha, once.segment_size) == (1, 0.0, 8)
-    with pytest.raises(ConfigError, match=r"strategy\.name: only stars and cards"):
+    with pytest.raises(ConfigError, match=r"strategy\.name: only stars, cards and reservation"):
         rollout_config(fake_config(strategy={"name": "vanilla"}))
 
 
@@ -150,3 +167,33 @@ def test_only_a_threshold_line_can_be_calibrated():
 def test_a_target_that_cannot_be_is_refused(name, value):
     with pytest.raises(ConfigError, match=f"{name}: must lie between 0 and"):
         Target(name, value)
+
+
+def test_measured_transitions_are_those_of_the_walk():
+    walk = Walk(seed=3)
+    laws = measured_transitions(gather_rollouts(walk.rollout() for _ in range(2000)))
+    assert len(laws) == LONGEST // SIZE
+    for law in laws:
+        assert (law.slope, law.intercept, law.deviation) == pytest.approx((0.9, 0.0, 1.0), abs=0.12)
+
+
+@pytest.mark.parametrize("target", [Target("policy_tokens", 90), Target("acceptance_rate", 0.5)])
+def test_a_calibrated_price_costs_what_was_wanted_on_the_true_law(target):
+    walk = Walk(seed=4)
+    law = TransitionLaw(gather_rollouts(walk.rollout() for _ in range(400)))
+    knobs = solve(law, RESERVATION, target)
+    tokens, accepted, made = np.array([walk.reservation(knobs) for _ in range(1500)]).T
+    measured = tokens.mean() if target.name == "policy_tokens" else accepted.sum() / made.sum()
+    assert target.of(simulate(law, knobs)) == pytest.approx(target.value, rel=0.03)
+    assert measured == pytest.approx(target.value, rel=0.1)
+
+
+def test_levels_are_reservation_values():
+    laws = [
+        TransitionConfig(intercept=0.5, slope=0.6, deviation=1.1),
+        TransitionConfig(intercept=0, slope=1, deviation=2),
+    ]
+    knobs = RESERVATION.model_copy(update={"price": 0.01, "transitions": tuple(laws)})
+    for segment in (0, 1, 5):
+        wanted = [reservation_value(knobs, segment, reward) for reward in (-2.0, 0.3, 4.0)]
+        assert levels(knobs, segment * SIZE, np.array([-2.0, 0.3, 4.0])) == pytest.approx(wanted)
