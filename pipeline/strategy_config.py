@@ -148,9 +148,9 @@ class SpeculativeRejectionConfig(StrategySection):
 
 StrategyConfig = Annotated[
     StarsConfig
-    | ReservationConfig
     | VanillaConfig
     | BestOfNConfig
+    | ReservationConfig
     | CardsConfig
     | BlockwiseBestOfKConfig
     | AdaSearchConfig

@@ -68,6 +68,7 @@ STRATEGIES = [
     {},
     {"name": "vanilla"},
     {"name": "best_of_n", "n": 5},
+    {"name": "reservation", "price": 0.01, "transitions": [{"intercept": 0.1, "slope": 0.5, "deviation": 0.1}]},
     {"name": "cards", "reward_threshold": 0.35, "beta": 0.1, "segment_size": 12, "max_attempts": 6},
     {"name": "blockwise_best_of_k", "k": 3},
     {"name": "adasearch", "budget": 7, "lanes": 2},
