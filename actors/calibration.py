@@ -1,8 +1,8 @@
 """A calibration from its checked config to its YAML: rollouts, the simulation's knobs, real runs that correct them.
 
 All runs are ordinary runs of the main job over the same prompts, in folders of their own, so they work on any cluster
-and go on where they were interrupted. A real run differs from the simulation by a ratio that hardly changes with
-the dial: what the simulation must give is the target divided by it.
+and go on where they were interrupted. The knobs that are written are those of the real run nearest the target,
+and what is expected of them is what that run measured.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from pipeline.calibration.document import Calibrated, Probe, document, probe_lin
 from pipeline.calibration.law import TransitionLaw
 from pipeline.calibration.rollouts import Rollouts, gather_rollouts, rollout_config
 from pipeline.calibration.simulation import Outcome, simulate
-from pipeline.calibration.solving import Target, solve, solve_dial
+from pipeline.calibration.solving import Target, aim, solve, solve_dial
 from pipeline.comparison.outputs import read_run
 from pipeline.config import AlignConfig
 from pipeline.input_plan import InputPlan, plan_input
@@ -97,17 +97,14 @@ def _calibrate(runs: CalibrationRuns, console: Console) -> Calibrated:
     law = TransitionLaw(rollouts)
     knobs = solve(law, calibration.config.strategy, target)
     probes: list[Probe] = []
-    ratio = 1.0
-    for number in range(1, calibration.max_probes + 1):
-        simulated, measured = simulate(law, knobs), runs.probe(knobs, number, console)
-        probes.append(Probe(knobs, simulated, measured))
+    while not probes or (len(probes) < calibration.max_probes and target.miss(probes[-1].measured) > TOLERANCE):
+        measured = runs.probe(knobs, len(probes) + 1, console)
+        probes.append(Probe(knobs, simulate(law, knobs), measured))
         console.print(probe_lines(probes[-1:])[0], highlight=False, soft_wrap=True)
-        ratio = target.of(measured) / target.of(simulated)
-        if abs(target.of(measured) / target.value - 1) <= TOLERANCE:
-            break
-        knobs = solve_dial(law, knobs, target, target.value / ratio)
-    config = calibration.config.model_copy(update={"strategy": knobs})
-    return Calibrated(config, rollouts, target, tuple(probes), ratio * target.of(simulate(law, knobs)))
+        knobs = solve_dial(law, knobs, target, aim(target, [(p.simulated, p.measured) for p in probes]))
+    best = min(probes, key=lambda probe: target.miss(probe.measured))
+    config = calibration.config.model_copy(update={"strategy": best.knobs})
+    return Calibrated(config, rollouts, target, tuple(probes), target.of(best.measured))
 
 
 def _finish(job: Job, console: Console) -> RunMetrics:

@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     wanted.add_argument("--acceptance-rate", type=float, help="wanted share of proposals accepted by rule, 0 to 1")
     parser.add_argument("--prompts", metavar="INPUT", help="prompts to calibrate on [the config's input]")
     parser.add_argument("--rows", type=int, default=400, help="how many of them [400]")
-    parser.add_argument("--probes", type=int, default=2, help="most real runs that correct the simulation [2]")
+    parser.add_argument("--probes", type=int, default=4, help="most real runs that correct the simulation [4]")
     parser.add_argument(
         "--folder", default="outputs/calibration", help="of the runs and calibrated.yaml [outputs/calibration]"
     )

@@ -1,5 +1,6 @@
 """The knobs for a wanted cost: the dial by bisection on the simulation, the rest by the most reward."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,6 +30,10 @@ class Target:
     def of(self, outcome: Outcome) -> float:
         return outcome.policy_tokens if self.name == "policy_tokens" else outcome.acceptance_rate
 
+    def miss(self, outcome: Outcome) -> float:
+        """How far off, as a fraction of what is wanted."""
+        return abs(self.of(outcome) / self.value - 1)
+
     def is_below(self, outcome: Outcome, wanted: float) -> bool:
         """Whether the dial must rise for the outcome to be what is wanted."""
         return (self.of(outcome) < wanted) == (self.name == "policy_tokens")
@@ -56,10 +61,23 @@ def solve(law: TransitionLaw, knobs: Knobs, target: Target) -> Knobs:
     check_reachable(law, hardest, target)
     solved = [solve_dial(law, candidate, target, target.value) for candidate in (hardest, *softer)]
     outcomes = [(candidate, simulate(law, candidate)) for candidate in solved]
-    misses = [abs(target.of(outcome) / target.value - 1) for _, outcome in outcomes]
+    misses = [target.miss(outcome) for _, outcome in outcomes]
     near = max(NEAR, min(misses))  # a hard rule on rewards that repeat can miss by a step
     reached = [pair for pair, miss in zip(outcomes, misses, strict=True) if miss <= near]
     return max(reached, key=lambda pair: pair[1].reward)[0]
+
+
+def aim(target: Target, probes: Sequence[tuple[Outcome, Outcome]]) -> float:
+    """What the simulation must give for a real run to give the target, from (simulated, measured) outcomes: between the
+    nearest real runs on both sides of it, else by the ratio of the last."""
+    pairs = sorted((target.of(measured), target.of(simulated)) for simulated, measured in probes)
+    below = [pair for pair in pairs if pair[0] <= target.value]
+    above = [pair for pair in pairs if pair[0] > target.value]
+    if below and above:
+        (low, at_low), (high, at_high) = below[-1], above[0]
+        return at_low + (target.value - low) / (high - low) * (at_high - at_low)
+    simulated, measured = probes[-1]
+    return target.value * target.of(simulated) / target.of(measured)
 
 
 def check_reachable(law: TransitionLaw, knobs: Knobs, target: Target) -> None:

@@ -7,8 +7,8 @@ from pipeline.acceptance import ThresholdLine, acceptance_probability
 from pipeline.calibration.dials import UNKNOWN, levels, measured_transitions
 from pipeline.calibration.law import TransitionLaw
 from pipeline.calibration.rollouts import PROBE_THRESHOLD, Rollouts, gather_rollouts, rollout_config
-from pipeline.calibration.simulation import simulate
-from pipeline.calibration.solving import Target, solve, solve_dial
+from pipeline.calibration.simulation import Outcome, simulate
+from pipeline.calibration.solving import Target, aim, solve, solve_dial
 from pipeline.errors import ConfigError, InputError
 from pipeline.strategies.reservation import reservation_value
 from pipeline.strategy_config import ReservationConfig, StarsConfig, TransitionConfig
@@ -197,3 +197,12 @@ def test_levels_are_reservation_values():
     for segment in (0, 1, 5):
         wanted = [reservation_value(knobs, segment, reward) for reward in (-2.0, 0.3, 4.0)]
         assert levels(knobs, segment * SIZE, np.array([-2.0, 0.3, 4.0])) == pytest.approx(wanted)
+
+
+def test_the_aim_lies_between_the_nearest_real_runs_else_follows_their_ratio():
+    def probe(simulated, measured):
+        return Outcome(simulated, 0.5, 0.0), Outcome(measured, 0.5, 0.0)
+
+    target = Target("policy_tokens", 200)
+    assert aim(target, [probe(200, 250)]) == pytest.approx(160)
+    assert aim(target, [probe(200, 250), probe(160, 190), probe(120, 100)]) == pytest.approx(160 + 40 * 10 / 60)
