@@ -1,6 +1,8 @@
-"""Count the rows in which a floating-point difference flips a token: the main job twice, in other slots and cohorts.
+"""Count the rows in which a floating-point difference flips a token: the main job on one, two and four cells.
 
-One line per numeric setting: float32 with one thread, with two, and bfloat16. Exit codes: 0 measured; 1 a run failed.
+The cells also have other slots, cohorts, shards and proposals drawn ahead.
+
+Two lines per numeric setting: float32 with one thread, with two, and bfloat16. Exit codes: 0 measured; 1 a run failed.
 """
 
 import argparse

@@ -23,12 +23,12 @@ def write(folder, ids, rewards, responses):
 def test_rows_are_compared_column_by_column(tmp_path):
     first = write(tmp_path / "a", ["x", "y", "z"], [0.5, 0.5, 0.5], ["one", "two", "three"])
     second = write(tmp_path / "b", ["x", "y", "z"], [0.5, 0.5 + 1e-12, 0.6], ["one", "two", "tree"])
-    assert compare("same", first, first).num_different == {"response": 0, "reward": 0, "segments": 0}
-    assert compare("other", first, second).num_different == {"response": 1, "reward": 2, "segments": 0}
+    assert compare("same", "two cells", first, first).num_different == {"response": 0, "reward": 0, "segments": 0}
+    assert compare("other", "two cells", first, second).num_different == {"response": 1, "reward": 2, "segments": 0}
 
 
 def test_outputs_of_other_rows_are_not_compared(tmp_path):
     first = write(tmp_path / "a", ["x", "y"], [0.5, 0.5], ["one", "two"])
     second = write(tmp_path / "b", ["y", "x"], [0.5, 0.5], ["two", "one"])
     with pytest.raises(DeterminismError, match="other rows"):
-        compare("same", first, second)
+        compare("same", "two cells", first, second)

@@ -15,6 +15,7 @@ import ray
 from actors.live_metrics import CELL_COUNTERS, ROLE_COUNTERS
 from tests.actors.test_run import run
 
+NUM_ROWS = 96
 DASHBOARD = Path(__file__).parents[2] / "grafana/stars_dashboard.json"
 GAUGES = {"ray_stars_model_actors", "ray_stars_slot_occupancy"}
 COUNTERS = {f"ray_{name}_total" for name, _ in [*CELL_COUNTERS.values(), *ROLE_COUNTERS.values()]}
@@ -54,8 +55,8 @@ def exported():
 
 @pytest.mark.ray
 def test_a_run_exports_what_the_dashboard_asks_for_by_cell_and_role(ray_cluster, tmp_path):
-    prompts = [None if i % 9 == 0 else f"prompt {i}" for i in range(240)]
-    pq.write_table(pa.table({"id": range(240), "prompt": prompts}), tmp_path / "in.parquet")
+    prompts = [None if i % 9 == 0 else f"prompt {i}" for i in range(NUM_ROWS)]
+    pq.write_table(pa.table({"id": range(NUM_ROWS), "prompt": prompts}), tmp_path / "in.parquet")
     slow = {"backend": "fake", "fake_call_ms": 250}
     seen, is_over = {}, threading.Event()
 
