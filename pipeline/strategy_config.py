@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.section import Fraction, Section
 
@@ -119,6 +119,25 @@ class BlockwiseBestOfKConfig(StrategySection):
         return self.k
 
 
+class SegmentBeamConfig(StrategySection):
+    """Segment beam: after every segment the best few responses so far go on, in several continuations each."""
+
+    name: Literal["segment_beam"] = "segment_beam"
+    segment_size: int = Field(16, ge=1, description="tokens in one segment")
+    n: int = Field(8, ge=1, description="responses looked at after each segment, each in a slot")
+    beam_width: int = Field(2, ge=1, description="how many of them go on; at most n")
+
+    @model_validator(mode="after")
+    def _beam_fits(self) -> "SegmentBeamConfig":
+        if self.beam_width > self.n:
+            raise ValueError(f"beam_width = {self.beam_width} is more than n = {self.n}")
+        return self
+
+    @property
+    def num_lanes(self) -> int:
+        return self.n
+
+
 class AdaSearchConfig(StrategySection):
     """AdaSearch, arXiv 2510.23334: blockwise best-of-K with most candidates early."""
 
@@ -153,6 +172,7 @@ StrategyConfig = Annotated[
     | ReservationConfig
     | CardsConfig
     | BlockwiseBestOfKConfig
+    | SegmentBeamConfig
     | AdaSearchConfig
     | SpeculativeRejectionConfig,
     Field(discriminator="name"),

@@ -1,13 +1,12 @@
 """A Ray head node started by hand, as a person does it, and the job commands against it.
 
-It lives on loopback with ports and a folder of its own, and ends by its process's id: `ray stop` would end every Ray
-process of the user. Head and commands share one token, as they must (docs/cluster.md).
+It lives on loopback with ports and a folder of its own, and ends by the ids of its processes: `ray stop` would end
+every Ray process of the user. Head and commands share one token, as they must (docs/cluster.md).
 """
 
 import json
 import os
 import secrets
-import signal
 import socket
 import subprocess
 import sys
@@ -17,6 +16,8 @@ import urllib.error
 import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
+
+import psutil
 
 ROOT = Path(__file__).parent.parent
 RAY = [sys.executable, "-m", "ray.scripts.scripts"]
@@ -84,8 +85,11 @@ def ray_head(num_cpus=2):
                 wait_until(head.is_up, START_S, process, log)
                 yield head
             finally:
-                process.send_signal(signal.SIGTERM)  # `--block` ends what it started, and nothing else
-                process.wait(60)
+                everyone = [*psutil.Process(process.pid).children(recursive=True), process]
+                for one in everyone:
+                    one.kill()
+                process.wait()
+                psutil.wait_procs(everyone[:-1])
 
 
 def wait_until(condition, seconds, process, log):

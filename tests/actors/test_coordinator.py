@@ -72,6 +72,7 @@ STRATEGIES = [
     {"name": "cards", "reward_threshold": 0.35, "beta": 0.1, "segment_size": 12, "max_attempts": 6},
     {"name": "blockwise_best_of_k", "k": 3},
     {"name": "adasearch", "budget": 7, "lanes": 2},
+    {"name": "segment_beam", "n": 4, "beam_width": 2},
     {"name": "speculative_rejection", "n": 5},
 ]
 

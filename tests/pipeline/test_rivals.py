@@ -1,4 +1,4 @@
-"""CARDS, blockwise best-of-K, AdaSearch and speculative rejection on a scripted policy and known rewards."""
+"""CARDS, blockwise best-of-K, AdaSearch, segment beam and speculative rejection on a scripted policy."""
 
 import asyncio
 import itertools
@@ -12,7 +12,13 @@ import scipy.stats
 from pipeline.records import EntropyStop, SamplingParams, Segment
 from pipeline.strategies import STRATEGIES, Task
 from pipeline.strategies.adasearch import schedule
-from pipeline.strategy_config import AdaSearchConfig, BlockwiseBestOfKConfig, CardsConfig, SpeculativeRejectionConfig
+from pipeline.strategy_config import (
+    AdaSearchConfig,
+    BlockwiseBestOfKConfig,
+    CardsConfig,
+    SegmentBeamConfig,
+    SpeculativeRejectionConfig,
+)
 from tests.pipeline.test_strategies import Script, run, stars
 
 
@@ -73,6 +79,26 @@ def test_adasearch_follows_its_schedule_and_spares_the_lane_of_the_best():
     assert drawn == [(segment, attempt) for segment, count in enumerate([6, 4, 2]) for attempt in range(count)]
     assert script.lanes == [0, 1, 2, 0, 1, 0, 0, 1, 2, 0, 0, 1]
     assert response.tokens.tolist() == [2, 2, 12, 12, 20, 20]
+
+
+def test_a_beam_goes_on_from_its_best_in_the_lanes_of_these():
+    """Candidates 0 … 3 of a round; of the first round 2 and 1 are kept, of later ones 3 and 2, children of both."""
+    worth = [[1.0, 2.0, 3.0, 0.0], [0.0, 1.0, 2.0, 3.0], [0.0, 1.0, 2.0, 3.0]]
+    script = WatchedScript(lambda tokens, finished: worth[len(tokens) // 2 - 1][tokens[-1] % 10])
+    response = run(SegmentBeamConfig(segment_size=2, n=4, beam_width=2), script, max_new_tokens=6)
+    assert [(key.segment, key.attempt) for _, _, key in script.proposals] == [
+        (i, j) for i in range(3) for j in range(4)
+    ]
+    assert script.lanes[:8] == [0, 1, 2, 3, 2, 1, 0, 3]
+    assert [prefix[-1] for prefix, _, _ in script.proposals[4:8]] == [2, 1, 2, 1]
+    assert response.tokens.tolist() == [2, 2, 12, 12, 23, 23] and response.reward == 3.0
+    assert [(segment.reward, segment.num_attempts) for segment in response.segments] == [(3.0, 4), (2.0, 4), (3.0, 4)]
+
+
+def test_a_beam_keeps_a_finished_response_as_long_as_nothing_is_better():
+    script = Script(lambda tokens, finished: 5.0 if finished else float(len(tokens)), ends_at=1)
+    response = run(SegmentBeamConfig(n=3, beam_width=2, segment_size=2), script, max_new_tokens=8)
+    assert response.finished and response.reward == 5.0
 
 
 def test_speculative_rejection_drops_the_worst_after_every_segment():
@@ -141,6 +167,24 @@ def blocks_law(counts):
     return law
 
 
+def beam_law(n, width, length):
+    """The law of the beam, round by round, over all joint draws of a round."""
+    beams = {((),): 1.0}
+    for _ in range(length):
+        longer = Counter()
+        for beam, p in beams.items():
+            parents = [beam[i % len(beam)] for i in range(n)]
+            for drawn in itertools.product(range(TOKENS), repeat=n):
+                children = [(*parent, token) for parent, token in zip(parents, drawn, strict=True)]
+                q = math.prod(conditional(parent)[token] for parent, token in zip(parents, drawn, strict=True))
+                longer[tuple(sorted(children, key=reward_of, reverse=True)[:width])] += p * q
+        beams = longer
+    law = Counter()
+    for beam, p in beams.items():
+        law[beam[0]] += p
+    return law
+
+
 def speculative_law(n, num_kept, length):
     """All joint draws of n responses, each dropped where the definition drops it."""
     law = Counter()
@@ -167,13 +211,14 @@ def speculative_law(n, num_kept, length):
             blocks_law([4, 2, 1]),
             blocks_law([3, 3, 1]),
         ),
+        (SegmentBeamConfig(segment_size=1, n=4, beam_width=2), beam_law(4, 2, 3), beam_law(4, 1, 3)),
         (
             SpeculativeRejectionConfig(segment_size=1, n=4, rejected_fraction=0.5),
             speculative_law(4, [2, 1, 1], 3),
             speculative_law(4, [3, 1, 1], 3),
         ),
     ],
-    ids=["blockwise", "adasearch", "speculative"],
+    ids=["blockwise", "adasearch", "beam", "speculative"],
 )
 def test_responses_have_the_enumerated_law(knobs, law, wrong):
     assert sum(law.values()) == pytest.approx(1)
@@ -199,6 +244,7 @@ def p_value_of(counts, law):
         CardsConfig(reward_threshold=9.0, segment_size=2, max_attempts=3),
         BlockwiseBestOfKConfig(segment_size=2, k=3),
         AdaSearchConfig(segment_size=2, budget=12),
+        SegmentBeamConfig(segment_size=2, n=4, beam_width=2),
         SpeculativeRejectionConfig(segment_size=2, n=4),
     ],
     ids=lambda knobs: knobs.name,

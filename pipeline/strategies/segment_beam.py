@@ -1,0 +1,78 @@
+"""Segment beam: after every segment the best few responses so far go on, in several continuations each.
+
+Y = {""}
+until all y in Y have ended or have n tokens:
+    the y that have not are continued evenly, c ~ π(· | x, y), B tokens each, N responses in all
+    Y = the W best of these y + c and of the y that have ended, by r(x, ·)
+y = the one of highest reward
+"""
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pipeline.records import DrawKey, Judgement, Propose, Response, Score, Segment, SegmentRecord, TokenArray
+from pipeline.strategies.task import NO_TOKENS, Task, all_of
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Partial:
+    """A response on its way, whose last segment was drawn in `lane` as candidate `number` of its round."""
+
+    lane: int = 0
+    number: int = 0
+    tokens: TokenArray = field(default_factory=lambda: NO_TOKENS)
+    finished: bool = False
+    reward: float = -math.inf
+    parent: "Partial | None" = None
+
+    @property
+    def segment(self) -> Segment:
+        return Segment(self.tokens[len(self.parent.tokens) :], self.finished)
+
+
+async def segment_beam(task: Task, propose: Propose, score: Score) -> Response:
+    """One response out of those in the beam."""
+    knobs, n = task.knobs, task.sampling.max_new_tokens
+    rounds, beam = list[list[Partial]](), [Partial()]
+
+    async def longer(parent: Partial, number: int, lane: int) -> Partial:
+        num_tokens = min(knobs.segment_size, n - len(parent.tokens))
+        candidate = await propose(parent.tokens, num_tokens, DrawKey(len(rounds), number), lane)
+        tokens = np.concatenate([parent.tokens, candidate.tokens])
+        reward = await score(tokens, candidate.finished, lane)
+        return Partial(lane, number, tokens, candidate.finished, reward, parent)
+
+    while going_on := [partial for partial in beam if not partial.finished and len(partial.tokens) < n]:
+        ended = [partial for partial in beam if partial not in going_on]
+        count = knobs.n - len(ended)
+        parents = [going_on[i % len(going_on)] for i in range(count)]
+        lanes = lanes_for(going_on, count, knobs.n)
+        drawn = await all_of(longer(*child) for child in zip(parents, range(count), lanes, strict=True))
+        beam = sorted([*ended, *drawn], key=lambda partial: -partial.reward)[: knobs.beam_width]
+        rounds.append(drawn)
+    return told(task, rounds, beam[0])
+
+
+def lanes_for(going_on: list[Partial], count: int, num_lanes: int) -> list[int]:
+    """A lane for each continuation: first every response's own, whose cache the others of it copy, then the rest."""
+    own = [partial.lane for partial in going_on]
+    return [*own, *(lane for lane in range(num_lanes) if lane not in own)][:count]
+
+
+def told(task: Task, rounds: list[list[Partial]], best: Partial) -> Response:
+    """The response, its segments, and every candidate reported: only now is it known which were kept."""
+    path = [best]
+    while path[0].parent.parent is not None:
+        path.insert(0, path[0].parent)
+    for index, drawn in enumerate(rounds):
+        for one in drawn:
+            task.report(
+                Judgement(index, one.number, one.parent.tokens, one.segment, one.reward, None, is_kept=one in path)
+            )
+    records = [
+        SegmentRecord(len(one.segment.tokens), one.reward, None, None, len(drawn), "rule")
+        for one, drawn in zip(path, rounds, strict=False)
+    ]
+    return Response(best.tokens, best.finished, best.reward, tuple(records))
