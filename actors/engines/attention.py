@@ -26,10 +26,14 @@ SLOT_ATTENTION = "stars_slots"
 
 @dataclass(frozen=True, slots=True)
 class RowGroup:
-    """Neighbouring rows [first, last) of a forward that attend to the first `length` columns only."""
+    """Rows [first, last) of a forward, whose keys lie in neighbouring storage rows from `source` on.
+
+    They attend to the first `length` columns only.
+    """
 
     first: int
     last: int
+    source: int
     length: int
 
 
@@ -78,7 +82,8 @@ def slot_attention(
     """Scaled dot-product attention; grouped query heads are folded into the query axis, so no key is repeated.
 
     Shapes: query [R, H, T, D], key and value [R, K, L, D], mask [R, 1, T or G * T, L]; returns [R, T, H, D].
-    Models hand `row_groups` through from the call of the whole model.
+    Models hand `row_groups` through from the call of the whole model; with them, key and value are the whole storage
+    [S, K, L, D], of which nothing is copied.
     """
     if kwargs.get("softcap") is not None or kwargs.get("s_aux") is not None:
         raise ModelError("attention with a logit softcap or sinks is not supported by the slot engine")
@@ -93,14 +98,15 @@ def slot_attention(
     query = query.reshape(R, K, G * T, D)
     if attention_mask.shape[2] not in (1, G * T):
         attention_mask = attention_mask.repeat(1, 1, G, 1)
-    if len(row_groups) > 1:
+    if row_groups:
         output = query.new_empty(R, K, G * T, value.shape[-1])
         for group in row_groups:
             rows, columns = slice(group.first, group.last), slice(0, group.length)
+            sources = slice(group.source, group.source + group.last - group.first)
             output[rows] = scaled_dot_product_attention(
                 query[rows],
-                key[rows, :, columns],
-                value[rows, :, columns],
+                key[sources, :, columns],
+                value[sources, :, columns],
                 attn_mask=attention_mask[rows, :, :, columns],
                 scale=scaling,
             )

@@ -1,10 +1,9 @@
 """Decoding where shapes may change from step to step: the way of a CPU.
 
 Calls join between two tokens: a step draws the next token of every row that any call has under way, so the part of a
-step's time that does not depend on its rows is paid once for all of them. Rows leave one by one as they finish, and
-the window of storage rows shrinks with them.
+step's time that does not depend on its rows is paid once for all of them. Rows leave one by one as they finish.
 
-Axes: R rows of a call, A rows under way, W rows of a step (A and fillers), T tokens of the segment, V vocabulary.
+Axes: R rows of a call, A rows under way, T tokens of the segment, V vocabulary.
 """
 
 import time
@@ -16,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from actors.engines.sampling import Sampler
-from actors.engines.slot_model import NOBODY, Company, SlotModel
+from actors.engines.slot_model import SlotModel
 from pipeline.records import ProposeCohort, TokenArray
 
 
@@ -53,11 +52,6 @@ class Decoder(Protocol):
     """Draws the segments of calls whose slots hold all of their prefixes but the last token."""
 
     sampling_s: float  # since the start
-
-    @property
-    def company(self) -> Company:
-        """The slots under way, which a call that joins must leave alone."""
-        ...
 
     def join(self, call: Call) -> None: ...
 
@@ -105,7 +99,7 @@ class ActiveRows:
 
 
 class ShrinkingDecoder:
-    """Decodes over a window of neighbouring storage rows that grows as calls join and shrinks as rows finish."""
+    """Decodes the rows under way where they lie, more of them as calls join, fewer as rows finish."""
 
     def __init__(self, slots: SlotModel, end_token_ids: torch.Tensor) -> None:
         self.slots = slots
@@ -118,11 +112,6 @@ class ShrinkingDecoder:
         self.calls: dict[int, Call] = {}
         self.rows: ActiveRows | None = None
 
-    @property
-    def company(self) -> Company:
-        rows = self.rows
-        return NOBODY if rows is None else Company(rows.slot_A, rows.position_A + 1 + rows.left_A)
-
     def join(self, call: Call) -> None:
         sampler = Sampler.of(call.cohort, self.slots.vocabulary_size, self.slots.device)
         rows = ActiveRows.of(call.cohort, self.num_calls)
@@ -131,16 +120,12 @@ class ShrinkingDecoder:
         is_first = self.rows is None
         self.rows = rows if self.rows is None else self.rows.join(rows)
         self.sampler = sampler if is_first else self.sampler.join(sampler)
-        self._find_window()
-
-    def _find_window(self) -> None:
-        """The storage rows of the rows under way, which lie side by side, and the rows in that order."""
-        self.first, order = self.slots.window(self.rows.slot_A)
+        self.storage_rows_A, order = self.slots.cache.select(self.rows.slot_A)
         self.rows, self.sampler = self.rows.take(order), self.sampler.take(torch.from_numpy(order))
 
     def step(self) -> list[Call]:
         rows = self.rows
-        logits_AV = self._logits(rows)[: len(rows.row_A)]
+        logits_AV = self.slots.next_logits(self.storage_rows_A, rows.position_A, rows.token_A)
         sampling_started_s = time.perf_counter()
         index_A = torch.from_numpy(rows.num_drawn_A)
         drawn, is_finite = self.sampler.sample(logits_AV, index_A)
@@ -161,15 +146,6 @@ class ShrinkingDecoder:
         done_A = ended_A | stopped_A | (rows.left_A == 0)
         return self._retire(done_A) if done_A.any() else []
 
-    def _logits(self, rows: ActiveRows) -> torch.Tensor:
-        """Logits [W, V] of one more token. Filler rows stand on the dump column, where they disturb nothing."""
-        A = len(rows.row_A)
-        width = self.slots.shapes.width(A)
-        starts_W = np.full(width, self.slots.cache.num_columns - 1, dtype=np.int64)
-        tokens_W = np.zeros(width, dtype=np.int64)
-        starts_W[:A], tokens_W[:A] = rows.position_A, rows.token_A
-        return self.slots.next_logits(slice(self.first, self.first + width), starts_W, tokens_W, A)
-
     def _retire(self, done_A: npt.NDArray[np.bool_]) -> list[Call]:
         """Let rows go; returns the calls that have none left."""
         done, rows = self.rows.take(done_A), self.rows.take(~done_A)
@@ -179,6 +155,5 @@ class ShrinkingDecoder:
         self.rows = rows if len(rows.row_A) else None
         if self.rows is not None:
             self.sampler = self.sampler.take(torch.from_numpy(np.flatnonzero(~done_A)))
-            self.slots.arrange(self.company)
-            self._find_window()
+            self.storage_rows_A = self.storage_rows_A[~done_A]
         return ended

@@ -57,7 +57,7 @@ class PolicyEngine:
         started_s = time.time()
         slots_R = cohort.slots_R.astype(np.int64)
         prefixes = split_prefixes(cohort.prefix_tokens, cohort.prefix_lengths_R)
-        pushed_R = self.slots.catch_up(slots_R, prefixes, keep_last=True, company=self.decoder.company)
+        pushed_R = self.slots.catch_up(slots_R, prefixes, keep_last=True)
         # What lies beyond is about to be overwritten, and no other slot may copy it meanwhile.
         self.slots.table.truncate(slots_R, cohort.prefix_lengths_R - 1)
         self._prefill_s += time.time() - started_s

@@ -4,8 +4,8 @@ Invariants:
 - column index equals position; a column at or beyond a row's valid length may hold anything, since the causal mask
   hides it until it is written again;
 - the last column is a dump: padding and filler rows write there and nobody reads it as a real position;
-- a slot lives in one storage row, and rows may be exchanged so that a cohort is a contiguous slice: a decode step
-  then reads views and copies nothing.
+- a slot lives in one storage row; attention reads storage rows where they lie, neighbours together, and copies
+  nothing; where shapes must not change, rows are exchanged until a cohort is a contiguous slice.
 
 Axes: S storage rows, R rows of one forward, T new tokens, L columns, K key/value heads, D head size.
 """
@@ -18,13 +18,12 @@ import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 Rows = slice | torch.Tensor
-GROUP_ROWS = 8  # neighbours that attention reads to the length of the longest of them
-MAX_READ_RATIO = 1.15  # columns read against those read in the best order, before it pays to reorder
 
 
 @dataclass(slots=True)
 class Step:
-    """Where the rows of the forward in progress stand. `starts_R` is the position of each row's first new token."""
+    """Where the rows of the forward in progress stand: a slice of storage rows, or an index of some that are read in
+    place. `starts_R` is the position of each row's first new token."""
 
     rows: Rows
     starts_R: torch.Tensor
@@ -56,7 +55,7 @@ class SlotLayer(CacheLayerMixin):
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write the new columns, return the columns to attend to: [R, K, L, D] each."""
+        """Write the new columns, return the columns to attend to: [R, K, L, D] each, or those of all storage rows."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         step = self.cache.step
@@ -70,7 +69,7 @@ class SlotLayer(CacheLayerMixin):
             view[index, :, step.columns_RT] = states.transpose(1, 2)
             return states if step.is_fresh else view[:, :, : step.read_length]
         storage[step.rows[:, None], :, step.columns_RT] = states.transpose(1, 2)
-        return states if step.is_fresh else storage[step.rows, :, : step.read_length]
+        return states if step.is_fresh else storage[:, :, : step.read_length]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self.cache.step.read_length, 0
@@ -80,12 +79,6 @@ class SlotLayer(CacheLayerMixin):
 
     def get_max_length(self) -> int:
         return self.cache.num_columns
-
-
-def _columns_read(lengths_R: npt.NDArray[np.int64]) -> int:
-    """Columns that groups of `GROUP_ROWS` neighbours read together."""
-    firsts = np.arange(0, len(lengths_R), GROUP_ROWS)
-    return int((np.maximum.reduceat(lengths_R, firsts) * np.diff(np.append(firsts, len(lengths_R)))).sum())
 
 
 class SlotCache(Cache):
@@ -124,66 +117,44 @@ class SlotCache(Cache):
         self.step = Step(rows, starts_R, columns_RT, read_length or num_tokens, is_fresh=read_length is None)
         return positions_RT.clamp(max=self.max_len - 1)
 
-    def select(self, slots_R: npt.NDArray[np.int64]) -> tuple[Rows, npt.NDArray[np.int64]]:
-        """The storage rows of these slots as a slice if they are neighbours, else as an index; and the order of the
-        slots in it."""
+    def select(self, slots_R: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The storage rows of these slots, ascending, and the order of the slots in them."""
         rows_R = self.row_of_slot[slots_R]
         order = np.argsort(rows_R, kind="stable")
-        first, last = int(rows_R[order[0]]), int(rows_R[order[-1]]) + 1
-        rows = slice(first, last) if last - first == len(slots_R) else torch.from_numpy(rows_R[order])
-        return rows, order
+        return rows_R[order], order
 
-    def arrange(
-        self,
-        slots_R: npt.NDArray[np.int64],
-        lengths_R: npt.NDArray[np.int64],
-        last_R: npt.NDArray[np.bool_],
-        places: npt.NDArray[np.int64],
-    ) -> None:
-        """Exchange storage rows until these slots lie side by side, those marked in `last_R` behind the others.
+    def sort_empty(self, slots_R: npt.NDArray[np.int64], lengths_R: npt.NDArray[np.int64]) -> None:
+        """Exchange the storage rows of slots that hold nothing, so that those of like length become neighbours."""
+        is_empty_R = self.lengths_S[slots_R] == 0
+        slots = slots_R[is_empty_R][np.argsort(lengths_R[is_empty_R], kind="stable")]
+        self.row_of_slot[slots] = np.sort(self.row_of_slot[slots])
+        self.slot_of_row[self.row_of_slot[slots]] = slots
 
-        They come to lie where most of them are already, and they are ordered by length only when that saves a fair
-        share of the columns that attention reads, so that a steady cohort costs nothing.
+    def arrange(self, slots_R: npt.NDArray[np.int64], places: npt.NDArray[np.int64]) -> int:
+        """Exchange storage rows until these slots, all different, lie side by side, where most of them are already.
 
         Args:
-            slots_R: the cohort, all different.
-            lengths_R: columns that each of them will have to read; a row that decodes holds more than `lengths_S` says.
-            last_R: slots that are about to be filled anew.
-            places: storage rows at which the cohort may begin.
+            places: storage rows at which they may begin.
+
+        Returns:
+            The storage row at which they begin.
         """
         R, rows_R = len(slots_R), self.row_of_slot[slots_R]
         occupied = np.zeros(self.num_rows, dtype=np.int64)
         occupied[rows_R] = 1
         hits = np.convolve(occupied, np.ones(R, dtype=np.int64), mode="valid")
         first = int(places[np.argmax(hits[places])])
-        wanted = self._order(rows_R, lengths_R, last_R, first)
-        length = max(int(self.lengths_S.max()), int(lengths_R.max()))
-        self.move_rows(rows_R[wanted], first + np.arange(R), length)
-
-    def _order(
-        self, rows_R: npt.NDArray[np.int64], lengths_R: npt.NDArray[np.int64], last_R: npt.NDArray[np.bool_], first: int
-    ) -> npt.NDArray[np.int64]:
-        """The cohort's order in its window: a permutation of 0 … R - 1 that moves few rows."""
-        R = len(rows_R)
-        by_length = np.lexsort((lengths_R, last_R))
-        order = np.full(R, -1)
-        num_first = R - int(last_R.sum())
-        stays = (rows_R >= first) & (rows_R < first + R) & ((rows_R < first + num_first) != last_R)
-        order[rows_R[stays] - first] = np.flatnonzero(stays)
-        moves = by_length[~stays[by_length]]
-        order[np.flatnonzero(order < 0)] = moves
-        reads = [_columns_read(lengths_R[some]) for some in (order, by_length)]
-        return order if reads[0] <= MAX_READ_RATIO * reads[1] else by_length
+        window = np.arange(first, first + R)
+        moves = rows_R[(rows_R < first) | (rows_R >= first + R)]
+        self.move_rows(moves, np.setdiff1d(window, rows_R), int(self.lengths_S.max()))
+        return first
 
     def move_rows(self, sources: npt.NDArray[np.int64], targets: npt.NDArray[np.int64], length: int) -> None:
-        """Put the first `length` columns of storage rows `sources` into rows `targets`; what lies there moves to the
-        rows that become free. Slots keep their contents, of which `length` must cover the valid ones."""
-        moved = sources != targets
-        sources, targets = sources[moved], targets[moved]
+        """Exchange the first `length` columns of storage rows `sources` with those of `targets`; no row is in both.
+        Slots keep their contents, of which `length` must cover the valid ones."""
         if len(sources) == 0:
             return
-        displaced, freed = np.setdiff1d(targets, sources), np.setdiff1d(sources, targets)
-        source, target = np.concatenate([sources, displaced]), np.concatenate([targets, freed])
+        source, target = np.concatenate([sources, targets]), np.concatenate([targets, sources])
         for layer in self.layers:
             if layer.is_initialized and length:
                 layer.keys[target, :, :length] = layer.keys[source, :, :length]

@@ -4,7 +4,6 @@ Axes: R rows of the cohort, T tokens of one forward, H hidden size.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,28 +12,18 @@ import torch
 from transformers import PreTrainedModel
 
 from actors.engines.attention import SLOT_ATTENTION, RowGroup
-from actors.engines.prefix_plan import MAX_PADDING_TOKENS, Feed, TokenTable, group_by_length, plan_feeds
+from actors.engines.prefix_plan import Feed, TokenTable, group_by_length, plan_feeds
 from actors.engines.shapes import MIN_ROWS, SHAPES, rounded_up
-from actors.engines.slot_cache import GROUP_ROWS, Rows, SlotCache
+from actors.engines.slot_cache import SlotCache
 from pipeline.config import EngineConfig
 from pipeline.errors import ConfigError
 from pipeline.records import TokenArray
 
+GROUP_ROWS = 8  # neighbours that attention reads to the length of the longest of them
 ROLLING_BACK = {"full_attention", "sliding_attention", "chunked_attention"}
 
 
 HiddenSink = Callable[[Feed, torch.Tensor], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Company:
-    """Slots that lie side by side in one forward, and how many columns each may come to read."""
-
-    slots_R: npt.NDArray[np.int64]
-    lengths_R: npt.NDArray[np.int64]
-
-
-NOBODY = Company(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
 
 
 class SlotModel:
@@ -72,20 +61,18 @@ class SlotModel:
         prefixes: list[TokenArray],
         keep_last: bool,
         sink: HiddenSink | None = None,
-        company: Company = NOBODY,
     ) -> npt.NDArray[np.int32]:
         """Feed what the slots lack of their prefixes; see `plan_feeds` for `keep_last`.
 
         Args:
             sink: called for each row's last fed token with the row's Feed and its hidden state [H].
-            company: slots that decode now, beside which these are laid.
 
         Returns:
             Tokens pushed for each row, int32 [R].
         """
         pushed_R = np.zeros(len(slots_R), dtype=np.int32)
         waves = plan_feeds(self.table, slots_R, prefixes, keep_last)
-        self._lay_out(waves, slots_R, prefixes, company)
+        self.cache.sort_empty(slots_R, np.array([len(prefix) for prefix in prefixes]))
         for wave in waves:
             for feed in wave:
                 if feed.copy_from is not None:
@@ -98,35 +85,13 @@ class SlotModel:
                 self.table.set(int(slots_R[feed.row]), prefixes[feed.row][: feed.end])
         return pushed_R
 
-    def _lay_out(
-        self,
-        waves: list[list[Feed]],
-        slots_R: npt.NDArray[np.int64],
-        prefixes: list[TokenArray],
-        company: Company,
-    ) -> None:
-        """Lay the cohort out side by side, newcomers last: the others are then one slice in every forward."""
-        num_tokens_R = np.zeros(len(slots_R), dtype=np.int64)
-        for wave in waves:
-            for feed in wave:
-                num_tokens_R[feed.row] = feed.num_tokens
-        lengths_R = np.array([len(prefix) for prefix in prefixes])
-        is_new_R = num_tokens_R > 2 * np.median(num_tokens_R) + MAX_PADDING_TOKENS
-        together = [np.concatenate(pair) for pair in ((company.slots_R, slots_R), (company.lengths_R, lengths_R))]
-        self.arrange(Company(*together), np.append(np.zeros(len(company.slots_R), dtype=np.bool_), is_new_R))
-
-    def arrange(self, rows: Company, is_new_R: npt.NDArray[np.bool_] | None = None) -> None:
-        """Bring slots side by side, with room for the fillers of a step; see `SlotCache.arrange`."""
-        width = self.shapes.width(len(rows.slots_R))
-        places = np.arange(0, len(self.table.lengths_S) - width + 1, self.shapes.width_multiple)
-        is_new_R = np.zeros(len(rows.slots_R), dtype=np.bool_) if is_new_R is None else is_new_R
-        self.cache.arrange(rows.slots_R, rows.lengths_R, is_new_R, places)
-
     def window(self, slots_R: npt.NDArray[np.int64]) -> tuple[int, npt.NDArray[np.int64]]:
-        """The first storage row of slots that were laid side by side, and their order from there on."""
-        rows, order = self.cache.select(slots_R)
-        assert isinstance(rows, slice), "rows that decode together lie side by side"
-        return rows.start, order
+        """Bring slots side by side, with room for the fillers of a step; the first storage row, and their order from
+        there on."""
+        width = self.shapes.width(len(slots_R))
+        places = np.arange(0, len(self.table.lengths_S) - width + 1, self.shapes.width_multiple)
+        first = self.cache.arrange(slots_R, places)
+        return first, self.cache.select(slots_R)[1]
 
     def _feed(
         self,
@@ -137,7 +102,7 @@ class SlotModel:
         sink: HiddenSink | None,
     ) -> None:
         """One forward over a group of chunks of like length, right-padded to the longest."""
-        rows, order = self.cache.select(slots_R[[feed.row for feed in group]])
+        rows_R, order = self.cache.select(slots_R[[feed.row for feed in group]])
         group = [group[i] for i in order]
         longest = max(feed.num_tokens for feed in group)
         is_fresh = not any(feed.start for feed in group)
@@ -146,27 +111,33 @@ class SlotModel:
         for i, feed in enumerate(group):
             tokens_RT[i, : feed.num_tokens] = prefixes[feed.row][feed.start : feed.end]
         starts_R = np.array([feed.start for feed in group])
-        hidden_RTH = self.forward_hidden(rows, starts_R, tokens_RT)
+        hidden_RTH = self.forward_hidden(rows_R, starts_R, tokens_RT)
         for i, feed in enumerate(group):
             if sink is not None and feed.end == ends[feed.row]:
                 sink(feed, hidden_RTH[i, feed.num_tokens - 1])
 
     def forward_hidden(
-        self, rows: Rows, starts_R: npt.NDArray[np.int64], tokens_RT: npt.NDArray[np.int64]
+        self, rows_R: npt.NDArray[np.int64], starts_R: npt.NDArray[np.int64], tokens_RT: npt.NDArray[np.int64]
     ) -> torch.Tensor:
-        """Last hidden states [R, T, H] of new tokens that start at each row's own position."""
+        """Last hidden states [R, T, H] of new tokens that start at each storage row's own position."""
         lengths = (
             [self.shapes.feed_length(int(start) + tokens_RT.shape[1]) for start in starts_R] if starts_R.any() else []
         )
-        return self._forward(self.body, rows, starts_R, tokens_RT, lengths).last_hidden_state
+        return self._forward(self.body, rows_R, starts_R, tokens_RT, lengths).last_hidden_state
 
     def next_logits(
-        self, rows: Rows, starts_W: npt.NDArray[np.int64], tokens_W: npt.NDArray[np.int64], num_rows: int
+        self, rows_A: npt.NDArray[np.int64], starts_A: npt.NDArray[np.int64], tokens_A: npt.NDArray[np.int64]
     ) -> torch.Tensor:
-        """Logits [W, V] after one more token of every row; rows from `num_rows` on are fillers."""
-        lengths = [self.shapes.step_length(start + 1) for start in starts_W[:num_rows].tolist()]
-        lengths += [max(lengths)] * (len(starts_W) - num_rows)
-        return self._forward(self.model, rows, starts_W, tokens_W[:, None], lengths, logits_to_keep=1).logits[:, -1]
+        """Logits [A, V] after one more token of every storage row. Where a step needs more rows, the last one's stands
+        in for them and writes to the dump column, where it disturbs nothing."""
+        num_rows, num_fillers = len(rows_A), self.shapes.width(len(rows_A)) - len(rows_A)
+        lengths = [self.shapes.step_length(start + 1) for start in starts_A.tolist()]
+        if num_fillers:
+            rows_A, tokens_A = (np.append(axis, np.repeat(axis[-1], num_fillers)) for axis in (rows_A, tokens_A))
+            starts_A = np.append(starts_A, np.repeat(self.cache.num_columns - 1, num_fillers))
+            lengths += lengths[-1:] * num_fillers
+        output = self._forward(self.model, rows_A, starts_A, tokens_A[:, None], lengths, logits_to_keep=1)
+        return output.logits[:num_rows, -1]
 
     def next_logits_static(
         self, rows: slice, starts_W: torch.Tensor, tokens_W: torch.Tensor, read_length: int
@@ -178,16 +149,17 @@ class SlotModel:
     def _forward(
         self,
         module: PreTrainedModel,
-        rows: Rows,
+        rows_R: npt.NDArray[np.int64],
         starts_R: npt.NDArray[np.int64],
         tokens_RT: npt.NDArray[np.int64],
         lengths: list[int],
         **options: Any,
     ) -> Any:
         """One forward; each row attends to its own number of columns, or to the new tokens only if there are none."""
-        groups = row_groups([min(length, self.cache.num_columns) for length in lengths])
+        groups = row_groups(rows_R, [min(length, self.cache.num_columns) for length in lengths])
         read_length = max((group.length for group in groups), default=None)
-        position_ids = self.cache.begin(rows, self.to_device(starts_R), tokens_RT.shape[1], read_length)
+        rows, starts = self.to_device(rows_R), self.to_device(starts_R)
+        position_ids = self.cache.begin(rows, starts, tokens_RT.shape[1], read_length)
         return self._run(module, self.to_device(tokens_RT), position_ids, row_groups=groups, **options)
 
     def _run(self, module: PreTrainedModel, tokens_RT: torch.Tensor, position_ids: torch.Tensor, **options: Any) -> Any:
@@ -201,8 +173,14 @@ class SlotModel:
         return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
 
 
-def row_groups(lengths_R: list[int]) -> tuple[RowGroup, ...]:
-    """Neighbouring rows that read to the length of the longest of them."""
-    firsts = range(0, len(lengths_R), GROUP_ROWS)
-    ends = [min(first + GROUP_ROWS, len(lengths_R)) for first in firsts]
-    return tuple(RowGroup(first, end, max(lengths_R[first:end])) for first, end in zip(firsts, ends, strict=True))
+def row_groups(rows_R: npt.NDArray[np.int64], lengths_R: list[int]) -> tuple[RowGroup, ...]:
+    """Neighbouring storage rows, at most `GROUP_ROWS` of them, which read to the length of the longest."""
+    if not lengths_R:
+        return ()
+    groups, first = [], 0
+    for last in range(1, len(lengths_R) + 1):
+        is_end = last == len(lengths_R) or last - first == GROUP_ROWS or rows_R[last] != rows_R[last - 1] + 1
+        if is_end:
+            groups.append(RowGroup(first, last, int(rows_R[first]), max(lengths_R[first:last])))
+            first = last
+    return tuple(groups)

@@ -16,7 +16,7 @@ import torch
 
 from actors.engines.decoding import Call
 from actors.engines.sampling import Sampler
-from actors.engines.slot_model import NOBODY, SlotModel
+from actors.engines.slot_model import SlotModel
 
 INVALID = -2  # stands for a token drawn from logits that were not finite
 STOPPED = -3  # stands for the token before which an entropy stop ended the segment
@@ -65,7 +65,6 @@ class StaticDecoder:
     def __init__(self, slots: SlotModel, end_token_ids: torch.Tensor) -> None:
         self.slots = slots
         self.end_token_ids = end_token_ids.cpu().numpy()
-        self.company = NOBODY
         self.sampling_s = 0.0
         self.abandon()
         self.steps: dict[StepShape, tuple[StepState, Callable[[], None]]] = {}

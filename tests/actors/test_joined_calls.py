@@ -103,7 +103,8 @@ class TightEngine(PolicyEngine):
     room = 3
 
     def begin(self, cohort):
-        if len(self.decoder.company.slots_R) + len(cohort.slots_R) > self.room:
+        under_way = self.decoder.rows
+        if (len(under_way.row_A) if under_way else 0) + len(cohort.slots_R) > self.room:
             raise ModelOutOfMemory("test")
         return super().begin(cohort)
 
