@@ -7,7 +7,7 @@ Invariants:
 - every request is answered exactly once, with its result or with the error of its model call;
 - a cohort too large for a model's memory goes back in line, to be sent in halves; a row too large alone is at fault;
 - at most two calls per model are under way (one computes, the next waits in its mailbox, so that the model does not
-  idle while an answer travels);
+  idle while an answer travels); a policy whose calls join at a token has more, because they decode together;
 - a cohort is at most a 1/`cohorts_in_flight` share of its actor's rows: one is scored while another is decoded;
 - a request never waits while nothing is under way.
 """
@@ -39,10 +39,14 @@ from pipeline.records import (
 from pipeline.usage import RoleUsage
 
 MAX_CALLS = 2  # per model: one computing, one in the mailbox
+MAX_JOINED_CALLS = 8
 # A call costs nearly the same for few rows as for many, so few wait for company. A model that is busy anyway is sent
 # more than two thirds of a full cohort, lest the rows break up into three or more groups that never meet again.
 MIN_FILL_WHEN_IDLE = 0.5
 MIN_FILL_WHEN_BUSY = 0.75
+# Where calls join at a token, rows that wait are what narrows the decoding: a call need only be worth its own overhead,
+# and a reward model that idles takes what there is.
+MIN_FILL_WHEN_JOINED = 0.25
 
 
 @dataclass(slots=True)
@@ -118,15 +122,14 @@ class CohortQueue:
     waiting: deque[Any] = field(default_factory=deque)
     num_calls: int = 0
     num_rows: int = 0  # that live on this actor and wait or are under way, here or at the other model
+    can_be_joined: bool = False  # as its answers say
     memory_limit: int = sys.maxsize  # most rows of a call, as far as the model's memory was heard of
     usage: RoleUsage = field(default_factory=RoleUsage)
 
-    def take(self, most: int, enough: int, is_anything_under_way: bool) -> list[Any]:
+    def take(self, most: int, enough: int) -> list[Any]:
         """The next cohort of at most `most` rows, or nothing if it is better to wait for `enough` of them."""
-        if not self.waiting or self.num_calls >= MAX_CALLS:
-            return []
-        fill = MIN_FILL_WHEN_BUSY if self.num_calls else MIN_FILL_WHEN_IDLE
-        if is_anything_under_way and len(self.waiting) < int(fill * enough):
+        max_calls = MAX_JOINED_CALLS if self.can_be_joined else MAX_CALLS
+        if not self.waiting or self.num_calls >= max_calls or len(self.waiting) < enough:
             return []
         return [self.waiting.popleft() for _ in range(min(most, len(self.waiting)))]
 
@@ -199,7 +202,7 @@ class CohortScheduler:
         share = -(-queue.num_rows // self.config.cohorts_in_flight)
         most = min(share, queue.memory_limit, self.config.max_cohort_size or share)
         enough = min(most, -(-queue.num_rows // (self.config.cohorts_in_flight * queue.num_sources)))
-        cohort = queue.take(most, enough, is_anything_under_way)
+        cohort = queue.take(most, int(self._fill(queue) * enough) if is_anything_under_way else 1)
         if cohort:
             queue.num_calls += 1
             for request in cohort:
@@ -209,6 +212,14 @@ class CohortScheduler:
             task.add_done_callback(self._calls.discard)
         return bool(cohort)
 
+    def _fill(self, queue: CohortQueue) -> float:
+        """The share of a full cohort that is worth a call now."""
+        if queue.can_be_joined:
+            return MIN_FILL_WHEN_JOINED
+        if queue.num_calls:
+            return MIN_FILL_WHEN_BUSY
+        return 0.0 if any(policy.can_be_joined for policy in self.policies) else MIN_FILL_WHEN_IDLE
+
     async def _run(self, queue: CohortQueue, cohort: list[Any]) -> None:
         again: list[Any] = []
         now_s = asyncio.get_running_loop().time()
@@ -216,6 +227,7 @@ class CohortScheduler:
         try:
             stats = await queue.call(cohort)
             queue.usage = queue.usage.add(stats, waited_s)
+            queue.can_be_joined = stats.can_be_joined
         except ModelOutOfMemory as error:
             again = queue.shrink(cohort, error)
         except Exception as error:  # the call's own failure belongs to the rows that asked for it

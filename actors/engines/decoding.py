@@ -52,6 +52,7 @@ class Decoder(Protocol):
     """Draws the segments of calls whose slots hold all of their prefixes but the last token."""
 
     sampling_s: float  # since the start
+    can_be_joined: bool  # a call that comes between two steps decodes beside those under way
 
     def join(self, call: Call) -> None: ...
 
@@ -100,6 +101,8 @@ class ActiveRows:
 
 class ShrinkingDecoder:
     """Decodes the rows under way where they lie, more of them as calls join, fewer as rows finish."""
+
+    can_be_joined = True
 
     def __init__(self, slots: SlotModel, end_token_ids: torch.Tensor) -> None:
         self.slots = slots

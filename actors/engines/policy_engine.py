@@ -83,5 +83,6 @@ class PolicyEngine:
         sampling_s = self.decoder.sampling_s - self._sampling_s
         spent = {"prefill_s": self._prefill_s, "sampling_s": sampling_s, "shared_busy_s": self._busy_s}
         self._busy_s, self._prefill_s, self._sampling_s = 0.0, 0.0, self.decoder.sampling_s
-        stats = CallStats(call.pushed_R + call.num_steps_R, call.started_s, time.time(), **spent)
+        joins = self.decoder.can_be_joined
+        stats = CallStats(call.pushed_R + call.num_steps_R, call.started_s, time.time(), can_be_joined=joins, **spent)
         return Proposals(call.tokens_RT, call.lengths_R, call.finished_R, stats, call.invalid_R)

@@ -62,6 +62,8 @@ class StepState:
 class StaticDecoder:
     """Decodes all rows of a cohort to the end of the segment, one captured step per token."""
 
+    can_be_joined = False
+
     def __init__(self, slots: SlotModel, end_token_ids: torch.Tensor) -> None:
         self.slots = slots
         self.end_token_ids = end_token_ids.cpu().numpy()
