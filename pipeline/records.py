@@ -224,8 +224,8 @@ class CallStats:
     """What one model call cost. `pushed_tokens_R` counts tokens fed through the model, row by row; the two
     instants are `time.time()` on the model's machine. Of the time between them, `prefill_s` brought caches up to
     their prefixes and `sampling_s` drew tokens; the rest is the policy's decoding. Calls that a model worked on at the
-    same time share these and `busy_s` out among them, so that sums over calls are true. `can_be_joined` says that a call
-    which comes while others are under way is worked on beside them."""
+    same time share these and `busy_s` out among them, so that sums over calls are true. `can_be_joined` says that a
+    call which comes while others are under way is worked on beside them."""
 
     pushed_tokens_R: npt.NDArray[np.int32]
     started_s: float
