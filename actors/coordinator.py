@@ -18,9 +18,10 @@ from functools import partial
 from typing import Any
 
 from actors.candidates import CandidateLog
-from actors.cohorts import (
-    CohortQueue,
-    CohortScheduler,
+from actors.cohorts import CohortQueue, CohortScheduler
+from actors.patience import Keeper, PatientModel
+from actors.rendering import RenderedPrompt, Renderer, make_renderer
+from actors.requests import (
     Ledger,
     ProposeRequest,
     ScoreRequest,
@@ -29,8 +30,6 @@ from actors.cohorts import (
     propose_cohort,
     score_cohort,
 )
-from actors.patience import Keeper, PatientModel
-from actors.rendering import RenderedPrompt, Renderer, make_renderer
 from actors.row_session import RowSession
 from actors.slots import SlotPool, slots_per_reward
 from actors.stopping import text_before_stop

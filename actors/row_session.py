@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from actors.cohorts import Ledger, ProposeRequest, ScoreRequest
 from actors.rendering import RenderedPrompt, Renderer
+from actors.requests import Ledger, ProposeRequest, ScoreRequest
 from actors.stopping import end_at_stop, tokens_of_answer
 from pipeline.config import RewardConfig
 from pipeline.errors import RowError
