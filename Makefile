@@ -1,7 +1,7 @@
 # make align       create the environment and align the embedded prompts
 # make benchmark   measure the pipeline beside other ways to decode; ARGS="size=30M rounds=3"
 # make compare     strategies side by side in the embedded world; ARGS="output=outputs/compare base.max_rows=400"
-# make test        create the environment and run the tests
+# make test        create the environment and run the tests; those without a cluster run beside the others and are printed last
 # make lint        style and import rules
 
 PYTHON ?= python3
@@ -27,7 +27,11 @@ compare: $(VENV)/.plots
 	$(BIN)/python -m jobs.compare --config jobs/configs/compare-embedded.yaml $(ARGS)
 
 test: $(VENV)/.dev $(VENV)/.s3-server
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	@export OMP_NUM_THREADS=1; \
+	nice $(BIN)/python -m pytest -m "not ray" > $(VENV)/not-ray.log 2>&1 & others=$$!; \
+	$(BIN)/python -m pytest -m ray; ray=$$?; \
+	wait $$others; others=$$?; \
+	cat $(VENV)/not-ray.log; exit $$((ray || others))
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
