@@ -17,12 +17,11 @@ from pipeline.strategies.task import NO_TOKENS, Task, all_of, in_order
 
 
 async def stars(task: Task, propose: Propose, score: Score) -> Response:
-    """One response, segment by segment. The prompt is scored while the first candidate is drawn."""
+    """One response, segment by segment. The prompt is scored while the first candidate is drawn, even where the line
+    needs no reward of it: so the reward model has read it when the candidate comes."""
     knobs, n = task.knobs, task.sampling.max_new_tokens
-    prompt_reward, first = knobs.reward_threshold, None
-    if knobs.alpha < 1:
-        opening = propose(NO_TOKENS, min(knobs.segment_size, n), DrawKey(0, 0))
-        prompt_reward, first = await all_of([score(NO_TOKENS, False), opening])
+    opening = propose(NO_TOKENS, min(knobs.segment_size, n), DrawKey(0, 0))
+    prompt_reward, first = await all_of([score(NO_TOKENS, False), opening])
     line = ThresholdLine(prompt_reward, knobs.reward_threshold, knobs.alpha, n)
     response, finished, records = NO_TOKENS, False, []
     while not finished and len(response) < n:

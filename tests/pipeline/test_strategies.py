@@ -91,7 +91,8 @@ def test_proposals_of_one_round_change_no_response_and_stay_within_their_width(a
     """The first passing attempt in draw order wins, whatever else was under way; what is not wanted is cancelled."""
 
     def reward(tokens, finished):
-        return 1.0 if tokens and tokens[-1] % 10 in (5, 8) else 0.1 * (tokens[-1] % 7)
+        last = tokens[-1] if tokens else 0
+        return 1.0 if last % 10 in (5, 8) else 0.1 * (last % 7)
 
     knobs = stars(max_attempts=attempts, alpha=1.0)
     expected, lanes = run(knobs, Script(reward)), ManyLanes()
@@ -112,14 +113,12 @@ def test_stars_stops_at_the_end_token_and_at_the_limit():
     assert cut.tokens.tolist() == [0, 0, 10, 10, 20] and not cut.finished
 
 
-def test_stars_measures_the_prompt_only_when_the_line_needs_it():
+@pytest.mark.parametrize(("alpha", "thresholds"), [(0.5, [1 / 3, 2 / 3, 1.0]), (1.0, [1.0, 1.0, 1.0])])
+def test_stars_measures_the_prompt_first(alpha, thresholds):
     script = Script(lambda tokens, finished: -1.0 if not tokens else 5.0)
-    response = run(stars(alpha=0.5), script)
+    response = run(stars(alpha=alpha), script)
     assert script.scores[0] == ([], False, 0)
-    assert [r.threshold for r in response.segments] == pytest.approx([1 / 3, 2 / 3, 1.0])
-    script = Script(lambda tokens, finished: 5.0)
-    run(stars(alpha=1.0), script)
-    assert script.scores[0][0] != []
+    assert [r.threshold for r in response.segments] == pytest.approx(thresholds)
 
 
 def test_vanilla_scores_once_and_rejects_nothing():
