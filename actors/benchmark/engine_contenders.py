@@ -76,7 +76,7 @@ class PipelineContender:
             num_accepted_tokens=sum(result.num_response_tokens for result in results),
             num_judged_tokens=size * sum(segment.num_attempts for result in results for segment in result.segments),
             num_proposed_tokens=size * sum(result.num_policy_calls for result in results),
-            num_scored_tokens=size * sum(result.num_reward_calls for result in results),
+            num_scored_tokens=size * sum(result.num_reward_calls - 1 for result in results),  # one is the prompt's
             policy=usage.policy,
             reward=usage.reward,
             processes=after,
