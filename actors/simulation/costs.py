@@ -1,7 +1,6 @@
 """What real model calls cost, measured through a real run's coordinator and actors, as numbers that fakes can charge.
 
 A call's seconds are fitted by least squares, never below nothing: so much a call, a row, and a token fed to catch up.
-Calls that were decoded together have shared their seconds out, so a fake that does them one by one is as fast.
 The hop is what a call spends outside the model: on the way to an idle actor, and on the way back to the coordinator.
 """
 

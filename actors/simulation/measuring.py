@@ -1,4 +1,7 @@
-"""From a config of real models to the costs of their calls: its first prompts, aligned on one cell of this machine."""
+"""From a config of real models to the costs of their calls: its first prompts, aligned on one cell of this machine.
+
+One cohort is in flight, so that no call shares its time with another.
+"""
 
 import numpy as np
 
@@ -25,7 +28,8 @@ def measure_config(config: AlignConfig, num_prompts: int, hardware: str | None) 
     model_configs = read_model_configs(config)
     limit = longest_model_len(config, model_configs)
     one_cell = config.cluster.model_copy(update={"cells": 1, "policies_per_cell": 1, "rewards_per_cell": 1})
-    config = config.model_copy(update={"cluster": one_cell})
+    one_by_one = config.coordinator.model_copy(update={"cohorts_in_flight": 1})
+    config = config.model_copy(update={"cluster": one_cell, "coordinator": one_by_one})
     with cluster(), reserved(config) as reservation:
         config = with_engine_shape(config, limit, find_places(config, model_configs, reservation))
         models = start_models(config, reservation)
