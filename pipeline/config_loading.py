@@ -117,7 +117,7 @@ def _apply(tree: dict[str, Any], override: str) -> None:
 
 def _describe(problem: Any, known: dict[str, Any]) -> str:
     """One line for one pydantic error: the dotted field, what is wrong, what was given."""
-    location = [str(part) for part in problem["loc"]]
+    location = [str(part) if str(part).isprintable() else repr(part) for part in problem["loc"]]
     field = ".".join(part for i, part in enumerate(location) if not (i == 1 and location[0] == "strategy"))
     if problem["type"] == "extra_forbidden":
         if field in known:

@@ -122,7 +122,7 @@ def test_a_model_that_fills_its_slots_holds_what_the_arithmetic_said(tmp_path, r
     config = LlamaConfig(**shape, **heads, eos_token_id=1, pad_token_id=0, bos_token_id=None)
     auto.from_config(config, dtype=torch.float32).save_pretrained(tmp_path)
     command = [sys.executable, "-m", "tests.actors.filled_model", role, str(tmp_path), "96", "256"]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert ended.returncode == 0, ended.stderr
     held_bytes, expected_bytes = map(int, ended.stdout.split()[-2:])
     assert held_bytes == pytest.approx(expected_bytes, rel=0.15)

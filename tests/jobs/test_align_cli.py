@@ -39,7 +39,7 @@ def folder(tmp_path):
 
 def start(*arguments):
     command = [sys.executable, "-c", GUARD, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ CONFIG = ["--config", "jobs/configs/embedded.yaml"]
 
 def start(*arguments):
     command = [sys.executable, "-c", GUARD, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as some
 
 from jobs.align import main
@@ -133,6 +133,7 @@ trees = some.recursive(
 
 @settings(max_examples=150, deadline=None)
 @given(path=some.sampled_from(sorted(field_paths())), value=trees)
+@example(path="cluster", value={"\n": None})
 def test_any_value_anywhere_is_a_config_or_a_config_error(path, value):
     try:
         text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=False).removesuffix("...\n").strip()
