@@ -48,6 +48,7 @@ class SftGrid(Section):
 class DpoGrid(SftGrid):
     """Direct preference optimisation on the pairs, with the policy it starts from as reference."""
 
+    learning_rate: LearningRates = Field((1e-4,), description="peak of a cosine with 10 % warm-up; AdamW")
     beta: Betas = Field((0.1,), description="weight of the divergence from the reference; smaller moves further")
 
     def points(self) -> list[Point]:
