@@ -18,9 +18,9 @@ class GenerationConfig(Section):
     """How the policy draws tokens. A row's own `sampling_params` override these, field by field."""
 
     max_new_tokens: int = Field(128, ge=1, description="most tokens in one response, the end token included")
-    temperature: float = Field(1.0, ge=0.0, description="softmax temperature; 0 is greedy")
+    temperature: float = Field(1.0, ge=0.0, le=100.0, description="softmax temperature; 0 is greedy")
     top_p: float = Field(1.0, gt=0.0, le=1.0, description="keep the most likely tokens up to this mass; 1 keeps all")
-    top_k: int = Field(0, ge=0, description="keep this many most likely tokens; 0 keeps all")
+    top_k: int = Field(0, ge=0, lt=2**31, description="keep this many most likely tokens; 0 keeps all")
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
         (), description="texts that end a response; they and what follows are not part of it"
     )

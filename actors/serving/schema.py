@@ -57,7 +57,7 @@ class StarsOptions(BaseModel):
 
     id: str | int | None = None
     strategy: str | None = None
-    top_k: int | None = Field(None, ge=0)
+    top_k: int | None = Field(None, ge=0, lt=2**31)
     show_rejected: bool = False
 
     @property

@@ -41,6 +41,8 @@ def test_a_good_prompt_and_good_messages():
         ("a", "hi", None, {"top_p": 0.0}, "bad_sampling_params", "sampling_params.top_p"),
         ("a", "hi", None, {"seed": -1}, "bad_sampling_params", "sampling_params.seed"),
         ("a", "hi", None, {"top_k": "many"}, "bad_sampling_params", "sampling_params.top_k"),
+        ("a", "hi", None, {"top_k": 2**40}, "bad_sampling_params", "sampling_params.top_k"),
+        ("a", "hi", None, {"temperature": 1e300}, "bad_sampling_params", "sampling_params.temperature"),
         ("a", "hi", None, {"temprature": 1.0}, "bad_sampling_params", "did you mean 'temperature'"),
         ("a", "hi", None, [1], "bad_sampling_params", "not a struct"),
     ],
