@@ -97,7 +97,11 @@ def _calibrate(runs: CalibrationRuns, console: Console) -> Calibrated:
     law = TransitionLaw(rollouts)
     knobs = solve(law, calibration.config.strategy, target)
     probes: list[Probe] = []
-    while not probes or (len(probes) < calibration.max_probes and target.miss(probes[-1].measured) > TOLERANCE):
+    while not probes or (
+        len(probes) < calibration.max_probes
+        and target.miss(probes[-1].measured) > TOLERANCE
+        and file_name(knobs) not in {file_name(probe.knobs) for probe in probes}  # nothing new would be learned
+    ):
         measured = runs.probe(knobs, len(probes) + 1, console)
         probes.append(Probe(knobs, simulate(law, knobs), measured))
         console.print(probe_lines(probes[-1:])[0], highlight=False, soft_wrap=True)
