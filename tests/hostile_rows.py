@@ -133,12 +133,7 @@ def _knobs(rng: random.Random) -> HostileRow:
         "top_k": rng.choice((None, 0, 5)),
         "seed": rng.choice((None, 3)),
     }
-    bad = rng.choice(
-        (
-            *({}, {"temperature": -1.0}, {"temperature": float("nan")}, {"temperature": 1e300}),
-            *({"top_k": -4}, {"top_k": 2**40}, {"seed": -1}),
-        )
-    )
+    bad = rng.choice(({}, {"temperature": -1.0}, {"temperature": float("nan")}, {"top_k": -4}, {"seed": -1}))
     return HostileRow(
         "", prompt=b"fine", sampling_params=knobs | bad, faults={"bad_sampling_params"} if bad else {None}
     )

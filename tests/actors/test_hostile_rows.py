@@ -61,8 +61,8 @@ def test_a_thousand_hostile_rows_through_the_whole_job(ray_cluster, tmp_path):
 def test_a_real_tokenizer_and_template_meet_them_too():
     """The coordinator with the embedded models' renderer: nothing but RowErrors, and no minute for ten megabytes."""
     models = {"model": f"{ASSETS}/policy", "dtype": "float32"}, {"model": f"{ASSETS}/reward", "dtype": "float32"}
-    tokenized = fake_config(policy=models[0], reward=models[1], engine={"max_model_len": 1024, "slots": 64})
-    config = fake_config(engine={"max_model_len": 1024, "slots": 64})
+    tokenized = fake_config(policy=models[0], reward=models[1], engine={"max_model_len": 512, "slots": 64})
+    config = fake_config(engine={"max_model_len": 512, "slots": 64})
     rows = hostile_rows(1000, seed=12)
     table = as_table(rows, pa.string())
     columns = check_columns(table.schema, config)

@@ -147,12 +147,14 @@ def draw_blocks(policy, reward, threshold, beta, attempts, proposals):
     ("quantile", "beta", "attempts", "proposals", "refuted"),
     [
         (0.9, 0.3, 3, 1, {"fallback"}),
+        (0.9, 0.3, 12, 4, {"threshold", "beta", "fallback"}),
         (0.6, 0.5, 2, 4, {"threshold", "fallback"}),
+        (0.6, 0.5, 30, 1, {"threshold", "beta"}),
         (0.6, 0.5, 30, 4, {"threshold", "beta"}),
         (0.4, 0.5, 2, 1, {"threshold"}),
         (0.6, 0.0, 3, 1, {"threshold", "fallback"}),
     ],
-    ids=["low-fallback", "middle-fallback-4", "middle-4", "high", "hard-rule"],
+    ids=["low-fallback", "low-4", "middle-fallback-4", "middle", "middle-4", "high", "hard-rule"],
 )
 def test_kept_segment_has_the_enumerated_law(quantile, beta, attempts, proposals, refuted):
     policy, reward = tiny(AutoModelForCausalLM, 0, 12), tiny(AutoModelForSequenceClassification, 1, 30)
