@@ -5,10 +5,11 @@ reward model and back. With P policies, R reward models, s_p and s_r their secon
 it, the rows a cell can propose per second are bounded by
 
     policies    P · n_p / s_p(n_p)
-    rewards     R · n_r / s_r(n_r)                              n_r: the largest cohort, an even share of all rows
+    rewards     R · n_r / s_r(n_r) · proposals / scores         n_r: the largest cohort, an even share of all rows;
+                                                                a prompt is scored, too
     round trip  P · cohorts_in_flight · n_p / (s_p(n_p) + s_r(n_p))
 
-The least of the three, before and after one more actor, gives the gain; that the run stays below its bound cancels out.
+The least of the three after one more actor, over what was measured, gives the gain, at most the actor's share.
 A call's seconds are fitted to what was measured: a part for the call and a part for each row.
 """
 
@@ -37,10 +38,12 @@ def advise(cluster: ClusterConfig, cohorts_in_flight: int, usage: CoordinatorUsa
     if not policy.busy_s or not reward.busy_s:
         return None
     num_policies, num_rewards = cluster.policies_per_cell, cluster.rewards_per_cell
-    now = _bound(policy, reward, num_policies, num_rewards, num_policies, cohorts_in_flight)
+    now = num_policies * policy.num_rows / policy.actor_s
+    more_policies = _bound(policy, reward, num_policies + 1, num_rewards, num_policies, cohorts_in_flight)
+    more_rewards = _bound(policy, reward, num_policies, num_rewards + 1, num_policies, cohorts_in_flight)
     gains = {
-        "policy": _bound(policy, reward, num_policies + 1, num_rewards, num_policies, cohorts_in_flight) / now - 1,
-        "reward": _bound(policy, reward, num_policies, num_rewards + 1, num_policies, cohorts_in_flight) / now - 1,
+        "policy": min(max(more_policies / now - 1, 0.0), 1 / num_policies),
+        "reward": min(max(more_rewards / now - 1, 0.0), 1 / num_rewards),
     }
     busy = f"policy busy {policy.busy_fraction:.0%}, reward model {reward.busy_fraction:.0%}"
     if max(policy.busy_fraction, reward.busy_fraction) < STARVED:
@@ -69,6 +72,6 @@ def _bound(
     policy_s = policy.call_s(n_p)
     return min(
         num_policies * n_p / policy_s,
-        num_rewards * n_r / reward.call_s(n_r),
+        num_rewards * n_r / reward.call_s(n_r) * policy.num_rows / reward.num_rows,
         rows_round / (policy_s + reward.call_s(n_first)),
     )

@@ -156,7 +156,7 @@ def test_the_gain_that_was_advised_comes_true(policy, reward, num_policies, num_
     after = simulate_cell(cell_config(policy, reward, *follow), rows, HOP_S)
     gain = after.rows_per_s / before.rows_per_s - 1
     print(f"{role}: predicted {advice.gain:+.1%}, measured {gain:+.1%}")
-    assert gain == pytest.approx(advice.gain, rel=0.15, abs=0.12), "within 15 %, or an eighth of the rate before"
+    assert gain == pytest.approx(advice.gain, rel=0.15, abs=0.06), "within 15 %, or 6 points of a small gain"
 
 
 @pytest.mark.ray
