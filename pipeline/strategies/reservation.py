@@ -17,9 +17,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.records import DrawKey, Propose, Response, Score
-from pipeline.strategies.stars import next_segment
-from pipeline.strategies.task import NO_TOKENS, Task, all_of
+from pipeline.records import Propose, Response, Score
+from pipeline.strategies.stars import next_segment, opened
+from pipeline.strategies.task import NO_TOKENS, Task
 from pipeline.strategy_config import ReservationConfig
 
 WIDEST = 40.0  # standard deviations: beyond them every candidate is accepted, or none
@@ -37,10 +37,9 @@ class Level:
 
 
 async def reservation(task: Task, propose: Propose, score: Score) -> Response:
-    """One response, segment by segment. The prompt is scored while the first candidate is drawn."""
+    """One response, segment by segment."""
     knobs, n = task.knobs, task.sampling.max_new_tokens
-    opening = propose(NO_TOKENS, min(knobs.segment_size, n), DrawKey(0, 0))
-    reward, first = await all_of([score(NO_TOKENS, False), opening])
+    reward, first = await opened(task, propose, score)
     response, finished, records = NO_TOKENS, False, []
     while not finished and len(response) < n:
         level = Level(reservation_value(knobs, len(records), reward))

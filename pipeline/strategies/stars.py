@@ -17,11 +17,9 @@ from pipeline.strategies.task import NO_TOKENS, Task, all_of, in_order
 
 
 async def stars(task: Task, propose: Propose, score: Score) -> Response:
-    """One response, segment by segment. The prompt is scored while the first candidate is drawn, even where the line
-    needs no reward of it: so the reward model has read it when the candidate comes."""
+    """One response, segment by segment."""
     knobs, n = task.knobs, task.sampling.max_new_tokens
-    opening = propose(NO_TOKENS, min(knobs.segment_size, n), DrawKey(0, 0))
-    prompt_reward, first = await all_of([score(NO_TOKENS, False), opening])
+    prompt_reward, first = await opened(task, propose, score)
     line = ThresholdLine(prompt_reward, knobs.reward_threshold, knobs.alpha, n)
     response, finished, records = NO_TOKENS, False, []
     while not finished and len(response) < n:
@@ -29,6 +27,14 @@ async def stars(task: Task, propose: Propose, score: Score) -> Response:
         response, finished, first = np.concatenate([response, kept.tokens]), kept.finished, None
         records.append(record)
     return Response(response, finished, records[-1].reward, tuple(records))
+
+
+async def opened(task: Task, propose: Propose, score: Score) -> tuple[float, Segment]:
+    """The prompt's reward, and the first candidate, which is drawn meanwhile. Even where no rule needs that reward, the
+    reward model has then read the prompt when the candidate comes."""
+    num_tokens = min(task.knobs.segment_size, task.sampling.max_new_tokens)
+    prompt_reward, first = await all_of([score(NO_TOKENS, False), propose(NO_TOKENS, num_tokens, DrawKey(0, 0))])
+    return prompt_reward, first
 
 
 async def next_segment(
