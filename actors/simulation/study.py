@@ -136,7 +136,8 @@ def study_record(costs: Costs, workload: Workload, points: list[Point]) -> dict[
 
 
 def draw_study(workload: Workload, points: list[Point], path: Path) -> None:
-    """Rows per second over cells: simulated, linear, and the bound of a graph with 16 rows a shard."""
+    """Rows per second over cells: simulated, linear, and what the graph would let through, with shards of the sizes
+    that were run and with all as small as the first."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -146,8 +147,9 @@ def draw_study(workload: Workload, points: list[Point], path: Path) -> None:
     per_cell = points[0].rows_per_s / points[0].cells
     figure, axes = pyplot.subplots(figsize=(7, 4.5))
     axes.plot(cells, [n * per_cell for n in cells], color="#8c8c8c", linestyle="--", label="linear")
-    small = [min(p.cells * per_cell, 16 / p.shard_s) for p in points]
-    axes.plot(cells, small, color="#dd8452", linestyle=":", label="bound with 16 rows a shard")
+    bounds = [p.rows_per_shard / p.shard_s for p in points]
+    axes.plot(cells, bounds, color="#dd8452", linestyle=":", marker=".", label="the graph's bound")
+    axes.axhline(bounds[0], color="#dd8452", linewidth=0.8, label=f"with {points[0].rows_per_shard} rows a shard")
     axes.plot(cells, [p.rows_per_s for p in points], color="#2a7f62", marker="o", label="simulated")
     for p in points:
         axes.annotate(f"{p.linear_fraction:.2f}", (p.cells, p.rows_per_s), (4, -12), textcoords="offset points")
