@@ -1,7 +1,7 @@
 # make align       create the environment and align the embedded prompts
 # make benchmark   measure the pipeline beside other ways to decode; ARGS="size=30M rounds=3"
 # make compare     strategies side by side in the embedded world; ARGS="output=outputs/compare base.max_rows=400"
-# make test        create the environment and run the tests, in two halves side by side; the second is printed at the end
+# make test        create the environment and run the tests; those without a cluster run beside the others and are printed last
 # make lint        style and import rules
 
 PYTHON ?= python3
@@ -28,11 +28,10 @@ compare: $(VENV)/.plots
 
 test: $(VENV)/.dev $(VENV)/.s3-server
 	@export OMP_NUM_THREADS=1; \
-	{ $(BIN)/python -m pytest -m ray tests/jobs; jobs=$$?; \
-	  $(BIN)/python -m pytest -m "not ray"; exit $$(($$? || jobs)); } > $(VENV)/others.log 2>&1 & others=$$!; \
-	$(BIN)/python -m pytest -m ray --ignore tests/jobs; ray=$$?; \
+	nice $(BIN)/python -m pytest -m "not ray" > $(VENV)/not-ray.log 2>&1 & others=$$!; \
+	$(BIN)/python -m pytest -m ray; ray=$$?; \
 	wait $$others; others=$$?; \
-	cat $(VENV)/others.log; exit $$((ray || others))
+	cat $(VENV)/not-ray.log; exit $$((ray || others))
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
