@@ -9,6 +9,7 @@ VALUES = (
     None, True, -1, 0, 10**9, 2**63, 1e308, "", "x", "\x00", "<|user|>", [], [[]], [None], {}, {"a": {"b": []}},
     "../../etc/passwd", "{{ 7 * 7 }}", "'; DROP TABLE rows", "\u202e\u0000😀",
 )  # fmt: skip
+BASE = {"messages": [{"role": "user", "content": "Tell me about the sea."}], "max_tokens": 8, "stars": {"id": "h"}}
 MARKERS = ("<|end|>", "<|assistant|>", "<|user|>", "<|pad|>", "</s>", "[INST]", "<|im_end|>")
 
 
@@ -18,41 +19,35 @@ def hostile_bodies(seed, count):
     return [rng.choice(KINDS)(rng) for _ in range(count)]
 
 
-def base(rng):
-    return {"messages": [{"role": "user", "content": "Tell me about the sea."}], "max_tokens": 8, "stars": {"id": "h"}}
-
-
 def wrong_value(rng):
-    return encode(base(rng) | {rng.choice(FIELDS): rng.choice(VALUES)})
+    return encode(BASE | {rng.choice(FIELDS): rng.choice(VALUES)})
 
 
 def unknown_field(rng):
-    return encode(
-        base(rng) | {rng.choice(("tools", "logprobs", "__class__", "x" * 5000, "é\u0000")): rng.choice(VALUES)}
-    )
+    return encode(BASE | {rng.choice(("tools", "logprobs", "__class__", "x" * 5000, "é\u0000")): rng.choice(VALUES)})
 
 
 def wrong_knob(rng):
     knob = rng.choice(("strategy", "segment_size", "max_attempts", "beta", "n", "id", "top_k", "nope", "name"))
-    return encode(base(rng) | {"stars": {knob: rng.choice(VALUES)}})
+    return encode(BASE | {"stars": {knob: rng.choice(VALUES)}})
 
 
 def wrong_messages(rng):
     turns = [{rng.choice(("role", "content", "tool_calls")): rng.choice(VALUES)} for _ in range(rng.randrange(4))]
-    return encode(base(rng) | {"messages": turns})
+    return encode(BASE | {"messages": turns})
 
 
 def huge_prompt(rng):
-    return encode(base(rng) | {"messages": [{"role": "user", "content": "long " * rng.choice((500, 50_000, 400_000))}]})
+    return encode(BASE | {"messages": [{"role": "user", "content": "long " * rng.choice((500, 50_000, 400_000))}]})
 
 
 def template_markers(rng):
     content = "".join(rng.choice((*MARKERS, " sea ", "\n")) for _ in range(12))
-    return encode(base(rng) | {"messages": [{"role": "user", "content": content + " hello"}]})
+    return encode(BASE | {"messages": [{"role": "user", "content": content + " hello"}]})
 
 
 def broken_json(rng):
-    whole = encode(base(rng))
+    whole = encode(BASE)
     return rng.choice(
         (whole[: rng.randrange(len(whole))], b"\xff\xfe" + whole, b"[" * 50_000, b"NaN", b'"\\ud800"', b"")
     )

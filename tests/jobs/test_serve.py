@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.hostile_requests import hostile_bodies
+from tests.ray_head import free_ports
 
 pytestmark = pytest.mark.ray
 CONFIG = "jobs/configs/embedded.yaml"
@@ -27,16 +28,12 @@ START_S = 240
 QUESTION = [{"role": "user", "content": "Tell me about the sea."}]
 
 
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return sock.getsockname()[1]
-
-
 class ServerProcess:
     """A started server: its URL, its process, everything it printed."""
 
     def __init__(self, *overrides):
-        command = [sys.executable, "-m", "jobs.serve", "--config", CONFIG, f"serve.port={free_port()}", *overrides]
+        (port,) = free_ports(1)
+        command = [sys.executable, "-m", "jobs.serve", "--config", CONFIG, f"serve.port={port}", *overrides]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         self.lines = []
         self.reader = threading.Thread(target=self.read, daemon=True)
