@@ -1,4 +1,4 @@
-"""How much memory a model needs, from its own config and without loading it.
+"""How much memory a model of known sizes needs, at any shape of the cache.
 
 Promised: the most a model holds when every slot is full, weights, cache and the largest forward together. On a CPU the
 cache's pages are taken as they are first written, so a run whose rows stay short peaks lower; on a GPU it is all there
@@ -7,20 +7,12 @@ pages that the system takes back when it needs them (they count in a process's p
 """
 
 from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch import nn
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 
 from actors.engines.backends import Role
-from actors.engines.packed_linear import PACKED_DTYPES
 from actors.engines.shapes import SHAPES
-from pipeline.config import ModelConfig
 
 # Measured: an actor with its libraries (450 MiB) and, after some minutes, oneDNN's store of kernels; a CUDA context.
 PROCESS_BYTES = {"cpu": 530 << 20, "cuda": 600 << 20}
-AUTO_CLASSES: dict[Role, Any] = {"policy": AutoModelForCausalLM, "reward": AutoModelForSequenceClassification}
 TABLE_BYTES = 4  # per token, in the host's table of what the slots hold
 FLOAT_BYTES = 4
 NORM_COPIES, SAMPLING_COPIES = 3, 4  # in fp32: of a norm's input; of the logits from scores to noise
@@ -98,39 +90,6 @@ class ModelMemory:
         group = self.query_size // self.key_size
         mask_bytes = columns * (2 + (1 + group) * self.number_bytes)  # visible, its inverse; additive, and per head
         return 3 * self.hidden_size * self.number_bytes + widest_bytes + mask_bytes
-
-
-def model_memory(role: Role, config: ModelConfig, model_config: PreTrainedConfig, device: str) -> ModelMemory:
-    """Read the sizes off a model that exists in shape only."""
-    with torch.device("meta"):
-        model = AUTO_CLASSES[role].from_config(model_config, dtype=getattr(torch, config.dtype))
-    text = model_config.get_text_config()
-    heads = text.num_attention_heads
-    head_size = getattr(text, "head_dim", None) or text.hidden_size // heads
-    return ModelMemory(
-        role=role,
-        device=device,
-        weights_bytes=_weights_bytes(model, device),
-        number_bytes=getattr(torch, config.dtype).itemsize,
-        num_layers=text.num_hidden_layers,
-        hidden_size=text.hidden_size,
-        intermediate_size=getattr(text, "intermediate_size", None) or 4 * text.hidden_size,
-        query_size=heads * head_size,
-        key_size=(getattr(text, "num_key_value_heads", None) or heads) * head_size,
-        vocabulary_size=text.vocab_size,
-    )
-
-
-def _weights_bytes(model: PreTrainedModel, device: str) -> int:
-    """Every parameter once; on a CPU a packed layer that shares its weight with an embedding has a copy of its own."""
-    tensors = [*model.parameters(), *model.buffers()]
-    num_bytes = sum(tensor.numel() * tensor.itemsize for tensor in tensors)
-    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
-    for module in model.modules():
-        is_shared = type(module) is nn.Linear and id(module.weight) in embeddings
-        if device == "cpu" and is_shared and module.weight.dtype in PACKED_DTYPES:
-            num_bytes += module.weight.numel() * module.weight.itemsize
-    return num_bytes
 
 
 def gigabytes(num_bytes: float) -> str:

@@ -2,7 +2,7 @@
 
 from actors.engine_shape import MemoryPlace
 from actors.engines.backends import Role
-from actors.memory import ModelMemory, model_memory
+from actors.memory import ModelMemory
 from actors.model_limits import ModelConfigs
 from actors.placement import free_gpu_memory, free_host_memory
 from actors.reservation import Reservation
@@ -14,6 +14,8 @@ def find_places(config: AlignConfig, models: ModelConfigs, reservation: Reservat
     that; all other models have (their share of) a GPU each. None for fakes, which need none."""
     if not models:
         return []
+    from actors.model_sizes import model_memory  # here, because it imports torch and transformers
+
     cluster, shares = config.cluster, reservation.shares
     gpus: dict[Role, float] = {"policy": shares.policy, "reward": shares.reward}
     counts: dict[Role, int] = {"policy": cluster.policies_per_cell, "reward": cluster.rewards_per_cell}

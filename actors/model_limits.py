@@ -1,13 +1,16 @@
 """What the models' own configs say, read without loading a model: how many tokens fit, and whether a reward is one."""
 
-from transformers import AutoConfig, PreTrainedConfig
+from typing import TYPE_CHECKING
 
 from actors.engines.backends import Role
 from pipeline.config import AlignConfig
 from pipeline.errors import ConfigError
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
 FAKE_LIMIT = 4096
-ModelConfigs = dict[Role, PreTrainedConfig]
+ModelConfigs = dict[Role, "PreTrainedConfig"]
 
 
 def read_model_configs(config: AlignConfig) -> ModelConfigs:
@@ -45,21 +48,23 @@ def longest_model_len(config: AlignConfig, models: ModelConfigs) -> int:
     return wanted or limit
 
 
-def _read_config(role: str, model: str) -> PreTrainedConfig:
+def _read_config(role: str, model: str) -> "PreTrainedConfig":
+    from transformers import AutoConfig  # here, because it takes seconds, and a run of fakes asks for none
+
     try:
         return AutoConfig.from_pretrained(model)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{role}.model {model!r}: {str(error).splitlines()[0]}") from None
 
 
-def _check_reward(model: str, config: PreTrainedConfig) -> None:
+def _check_reward(model: str, config: "PreTrainedConfig") -> None:
     if config.num_labels != 1:
         raise ConfigError(
             f"reward.model {model!r} has {config.num_labels} labels; a reward model is a sequence classifier with one"
         )
 
 
-def _position_limit(role: str, config: PreTrainedConfig) -> int:
+def _position_limit(role: str, config: "PreTrainedConfig") -> int:
     limit = getattr(config.get_text_config(), "max_position_embeddings", None)
     if limit is None:
         raise ConfigError(f"the {role} model names no max_position_embeddings; set engine.max_model_len")

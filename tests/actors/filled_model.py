@@ -9,8 +9,8 @@ import numpy as np
 import ray  # noqa: F401  part of every model actor's process
 from transformers import AutoConfig
 
-from actors.memory import model_memory
 from actors.memory_probe import peak_bytes
+from actors.model_sizes import model_memory
 from actors.policy import PolicyActor
 from actors.reward import RewardActor
 from pipeline.config import EngineConfig, ModelConfig, RewardConfig

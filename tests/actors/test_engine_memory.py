@@ -8,8 +8,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, LlamaConfig
 
 from actors.engine_shape import MemoryPlace, expected_peaks, with_engine_shape
-from actors.memory import PROCESS_BYTES, model_memory
+from actors.memory import PROCESS_BYTES
 from actors.memory_probe import free_host_bytes, peak_bytes
+from actors.model_sizes import model_memory
 from pipeline.config import ModelConfig
 from pipeline.errors import ConfigError
 from tests.configs import fake_config

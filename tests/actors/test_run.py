@@ -29,18 +29,18 @@ DATASET = {"rows_per_shard": 4, "read_rows": 8, "rows_per_file": 15}
 OURS = ["response", "reward", "segments", "finish_reason", "error_type"]
 
 
-@pytest.fixture
-def prompts(tmp_path):
+@pytest.fixture(scope="module")
+def prompts(tmp_path_factory):
     """27 rows in two files: 22 good ones, five bad in different ways."""
+    folder = tmp_path_factory.mktemp("prompts")
     texts = [f"Tell me about {i}" for i in range(27)]
     texts[3], texts[9], texts[14] = None, "  ", "long " * 2000
     ids = [f"r{i}" for i in range(27)]
     ids[20], ids[25] = ids[1], None
     table = pa.table({"id": ids, "prompt": texts, "kind": pa.array(["a", "b", "c"] * 9).dictionary_encode()})
-    (tmp_path / "in").mkdir()
-    pq.write_table(table.slice(0, 10), tmp_path / "in/a.parquet")
-    pq.write_table(table.slice(10), tmp_path / "in/b.parquet")
-    return str(tmp_path / "in")
+    pq.write_table(table.slice(0, 10), folder / "a.parquet")
+    pq.write_table(table.slice(10), folder / "b.parquet")
+    return str(folder)
 
 
 def run(prompts, output, retry_errors=False, **sections):
@@ -52,6 +52,14 @@ def run(prompts, output, retry_errors=False, **sections):
 def read(output):
     files = sorted(output.glob("part-*.parquet"))
     return pa.concat_tables(pq.read_table(file) for file in files)
+
+
+@pytest.fixture(scope="module")
+def whole(ray_cluster, prompts, tmp_path_factory):
+    """The rows of a run that nothing disturbs."""
+    folder = tmp_path_factory.mktemp("whole")
+    run(prompts, folder)
+    return read(folder)
 
 
 def test_every_row_leaves_once_in_order_with_its_response_or_its_error(ray_cluster, prompts, tmp_path, capsys):
@@ -76,22 +84,19 @@ def test_every_row_leaves_once_in_order_with_its_response_or_its_error(ray_clust
     assert max(len(line) for line in shown.splitlines() if "│" in line or "┃" in line) <= 80
 
 
-def test_other_shards_cohorts_and_slots_give_the_same_rows(ray_cluster, prompts, tmp_path):
-    run(prompts, tmp_path / "a")
+def test_other_shards_cohorts_and_slots_give_the_same_rows(prompts, whole, tmp_path):
     other = {"rows_per_shard": 7, "read_rows": 1000, "rows_per_file": 1000}
     run(
         prompts,
-        tmp_path / "b",
+        tmp_path / "out",
         dataset=other,
         engine={"slots": 3},
         coordinator={"cohorts_in_flight": 1, "max_cohort_size": 2},
     )
-    assert read(tmp_path / "a").select(OURS).equals(read(tmp_path / "b").select(OURS))
+    assert read(tmp_path / "out").select(OURS).equals(whole.select(OURS))
 
 
-def test_committed_shards_are_kept_and_a_finished_run_calls_no_model(ray_cluster, prompts, tmp_path, capsys):
-    run(prompts, tmp_path / "whole")
-    whole = read(tmp_path / "whole")
+def test_committed_shards_are_kept_and_a_finished_run_calls_no_model(prompts, whole, tmp_path, capsys):
     config = fake_config(input=prompts, output=str(tmp_path / "out"), dataset=DATASET)
     plan = plan_input(prompts, 4, None)
     left = RunDirectory.open(config, plan)
@@ -157,16 +162,16 @@ def signal_after_first_shard(output, role, number):
     [(signal.SIGKILL, "died and is restarted"), (signal.SIGSTOP, "gave no answer for 5 s")],
     ids=["killed", "hanging"],
 )
-def test_a_model_that_dies_or_hangs_costs_time_not_rows(ray_cluster, prompts, tmp_path, capsys, role, number, words):
-    whole, output = run(prompts, tmp_path / "whole"), tmp_path / "out"
+def test_a_model_that_dies_or_hangs_costs_time_not_rows(prompts, whole, tmp_path, capsys, role, number, words):
+    output = tmp_path / "out"
     slow = {"backend": "fake", "fake_call_ms": 60}
     with ThreadPoolExecutor(1) as pool:
         signalling = pool.submit(signal_after_first_shard, output, role, number)
         patience = {"call_timeout_s": 5.0}
         metrics = run(prompts, output, policy=slow, reward=slow, engine={"slots": 3}, coordinator=patience)
         signalling.result()
-    assert metrics.aligned.totals.num_rows == whole.aligned.totals.num_rows == 27
-    assert read(output).select(OURS).equals(read(tmp_path / "whole").select(OURS))
+    assert metrics.aligned.totals.num_rows == whole.num_rows == 27
+    assert read(output).select(OURS).equals(whole.select(OURS))
     line = next(line for line in capsys.readouterr().out.splitlines() if words in line)
     assert line.startswith(f"the {role} model stars-")
 
@@ -181,15 +186,14 @@ def hang_coordinator(output):
     return len(pids)
 
 
-def test_a_coordinator_that_hangs_is_named_and_replaced(ray_cluster, prompts, tmp_path, capsys):
-    run(prompts, tmp_path / "whole")
+def test_a_coordinator_that_hangs_is_named_and_replaced(prompts, whole, tmp_path, capsys):
     slow = {"backend": "fake", "fake_call_ms": 60}
     with ThreadPoolExecutor(1) as pool:
         hanging = pool.submit(hang_coordinator, tmp_path / "out")
         patience = {"call_timeout_s": 8.0}
         run(prompts, tmp_path / "out", policy=slow, reward=slow, engine={"slots": 3}, coordinator=patience)
         assert hanging.result() == 1
-    assert read(tmp_path / "out").select(OURS).equals(read(tmp_path / "whole").select(OURS))
+    assert read(tmp_path / "out").select(OURS).equals(whole.select(OURS))
     words = "gave no sign of life for 8 s (coordinator.call_timeout_s); it is killed and started again"
     line = next(line for line in capsys.readouterr().out.splitlines() if words in line)
     assert line.startswith("the coordinator ")
