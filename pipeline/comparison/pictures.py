@@ -1,7 +1,7 @@
 """The pictures of a comparison, as PNG bytes. Colours tell families apart; a contender keeps its own everywhere."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pipeline.comparison.evidence import REWARD
@@ -87,8 +87,8 @@ def _pareto(axes: Any, figures: CompareFigures) -> bool:
             capsize=2,
             zorder=2,
         )
-        _label(axes, contender.name, tokens.mean, quality.mean)
     _token_axis(axes, [tokens.mean for _, tokens, _ in points])
+    _label(axes, {contender.name: (tokens.mean, quality.mean) for contender, tokens, quality in points})
     axes.set_xlabel("policy tokens per response, prompt and discarded ones included (log scale)")
     axes.set_ylabel(_quality_label(figures))
     axes.legend(loc="lower right", frameon=False)
@@ -107,8 +107,16 @@ def _token_axis(axes: Any, values: list[float]) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _label(axes: Any, text: str, x: float, y: float, is_below: bool = False) -> None:
-    axes.annotate(text, (x, y), xytext=(7, -14 if is_below else 6), textcoords="offset points", fontsize=9)
+def _label(axes: Any, points: Mapping[str, tuple[float, float]]) -> None:
+    """Names beside their points, moved apart where they would cover each other."""
+    from adjustText import adjust_text
+
+    if not points:
+        return
+    texts = [axes.text(x, y, name, fontsize=9) for name, (x, y) in points.items()]
+    x, y = zip(*points.values(), strict=True)
+    lines = {"arrowstyle": "-", "color": GREY, "linewidth": 0.7}
+    adjust_text(texts, list(x), list(y), ax=axes, expand=(1.15, 1.5), iter_lim=500, arrowprops=lines)
 
 
 def _quality_label(figures: CompareFigures) -> str:
@@ -182,13 +190,12 @@ def _reward_and_judge(axes: Any, figures: CompareFigures) -> bool:
     judge = figures.primary_judge
     shown = [(c, c.judges[REWARD].score, c.judges[judge].score) for c in figures.contenders]
     points = [(c, reward, score) for c, reward, score in shown if reward and score and judge != REWARD]
-    points.sort(key=lambda point: point[1].mean)
-    for number, (contender, reward, score) in enumerate(points):
+    for contender, reward, score in points:
         axes.errorbar(
             reward.mean, score.mean, xerr=_error(reward), yerr=_error(score), fmt="o", color=_colour(figures, contender)
         )
-        _label(axes, contender.name, reward.mean, score.mean, is_below=number % 2 == 0)
     axes.margins(x=0.18, y=0.12)
+    _label(axes, {contender.name: (reward.mean, score.mean) for contender, reward, score in points})
     axes.set_xlabel("reward that steered")
     axes.set_ylabel(judge)
     return bool(points)
