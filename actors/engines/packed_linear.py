@@ -40,7 +40,7 @@ class PackedWeight:
         if len(self.sizes) == 1:
             return self._product(inputs)
         if inputs is not self.inputs or self.outputs[layer] is None:
-            self.inputs, self.outputs = inputs, list(self._product(inputs).split(self.sizes, dim=-1))
+            self.inputs, self.outputs = inputs, list(torch.split_with_sizes(self._product(inputs), self.sizes, dim=-1))
         output, self.outputs[layer] = self.outputs[layer], None
         if not any(other is not None for other in self.outputs):
             self.inputs = None

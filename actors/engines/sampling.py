@@ -8,6 +8,7 @@ V / BLOCK + BLOCK numbers instead of V.
 Axes: R rows, V vocabulary, B blocks, N ids of a block, T tokens of a segment.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -166,11 +167,19 @@ def _draw(scores_RV: torch.Tensor, highest_R: torch.Tensor, key_0: torch.Tensor,
     # Scores so far below the highest that exp gives 0 could not win: the noise spans less than 26.
     mass_RB = (scores_RBN - highest_R[:, None, None]).exp_().sum(dim=-1).log_()
     blocks_1B = torch.arange(num_blocks, device=scores_RV.device)[None, :]
-    block_R1 = (mass_RB + gumbel(block_noise_bits(blocks_1B, key_0, key_1))).argmax(dim=-1, keepdim=True)
+    block_R1 = (mass_RB + gumbel(_bits(block_noise_bits, blocks_1B, key_0, key_1))).argmax(dim=-1, keepdim=True)
     scores_RN = scores_RBN.gather(1, block_R1[:, :, None].expand(-1, 1, BLOCK))[:, 0]
     ids_RN = block_R1 * BLOCK + torch.arange(BLOCK, device=scores_RV.device)[None, :]
-    best_R1 = (scores_RN + gumbel(token_noise_bits(ids_RN, key_0, key_1))).argmax(dim=-1, keepdim=True)
+    best_R1 = (scores_RN + gumbel(_bits(token_noise_bits, ids_RN, key_0, key_1))).argmax(dim=-1, keepdim=True)
     return ids_RN.gather(1, best_R1)[:, 0].clamp_(max=num_blocks * BLOCK - padding - 1)  # NaN could reach the padding
+
+
+def _bits(noise_bits: Callable[..., Any], *words: torch.Tensor) -> torch.Tensor:
+    """Noise of words on their device; on a CPU by NumPy, which takes half of torch's time for many small steps."""
+    if words[0].device.type == "cpu":
+        return torch.from_numpy(noise_bits(*(word.numpy() for word in words)))
+    bits: torch.Tensor = noise_bits(*words)
+    return bits
 
 
 def _optional(array_R: npt.NDArray[Any] | None, device: torch.device) -> torch.Tensor | None:
