@@ -108,7 +108,7 @@ def draw_blocks(policy, reward, threshold, beta, attempts, proposals):
             "policy": {"backend": "fake"},
             "reward": {"backend": "fake"},
             "generation": {"max_new_tokens": 2},
-            "engine": {"slots": 512, "max_model_len": 16},
+            "engine": {"slots": 2048, "max_model_len": 16},
             "strategy": {
                 "name": "stars",
                 "segment_size": 2,
