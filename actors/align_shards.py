@@ -20,11 +20,11 @@ from actors.monitor import Process
 from actors.patience import Keeper
 from actors.placement import Cell, Models
 from pipeline.config import AlignConfig
-from pipeline.dataset import shard_block, unpack_rows
-from pipeline.duplicates import RowIndices
-from pipeline.input_schema import InputColumns
-from pipeline.output import build_table
-from pipeline.rows import check_rows
+from pipeline.dataset.columns import InputColumns
+from pipeline.dataset.duplicates import RowIndices
+from pipeline.dataset.graph import shard_block, unpack_rows
+from pipeline.dataset.rows import check_rows
+from pipeline.dataset.schema import build_table
 
 PUSH_INTERVAL_S = 1.0
 

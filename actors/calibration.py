@@ -18,8 +18,8 @@ from pipeline.calibration.simulation import Outcome, simulate
 from pipeline.calibration.solving import Target, aim, solve, solve_dial
 from pipeline.comparison.outputs import read_run
 from pipeline.config import AlignConfig
-from pipeline.input_plan import InputPlan, plan_input
-from pipeline.input_schema import InputColumns, check_columns
+from pipeline.dataset.columns import InputColumns, check_columns
+from pipeline.dataset.plan import InputPlan, plan_input
 from pipeline.metrics import RunMetrics
 from pipeline.run_directory import RunDirectory
 from pipeline.storage import locate

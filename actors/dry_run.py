@@ -19,12 +19,12 @@ from actors.rendering import RenderedPrompt, Renderer, make_renderer
 from actors.reservation import Reservation, cluster_gpus, reserved
 from actors.run import cluster
 from pipeline.config import AlignConfig
+from pipeline.dataset.columns import InputColumns
+from pipeline.dataset.plan import InputPlan
+from pipeline.dataset.shards import shard_numbers
 from pipeline.errors import RowError
-from pipeline.input_plan import InputPlan
-from pipeline.input_schema import InputColumns
 from pipeline.records import PromptRow
 from pipeline.run_directory import RunDirectory
-from pipeline.shards import shard_numbers
 
 MAX_SHOWN_CHARACTERS = 2000
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.table import Table
 
-from pipeline.input_plan import default_rows_per_shard
+from pipeline.dataset.plan import default_rows_per_shard
 
 ROOT = Path(__file__).parent.parent
 COORDINATOR = "ray::MapWorker(MapBatches(AlignShards"

@@ -13,9 +13,9 @@ import yaml
 from pydantic import ValidationError
 
 from pipeline.config import AlignConfig
+from pipeline.dataset.shards import part_files
 from pipeline.errors import ConfigError, InputError, OutputError
 from pipeline.preference_pairs import PAIRS, ConversationalFormat, Level, PairFormat
-from pipeline.shards import part_files
 from pipeline.storage import Location, locate
 
 READ_BATCH_ROWS = 64

@@ -23,9 +23,9 @@ from actors.reservation import Reservation
 from actors.reward import RewardActor
 from actors.slots import slots_per_reward
 from pipeline.config import AlignConfig
-from pipeline.duplicates import RowIndices, find_duplicates
-from pipeline.input_plan import InputPlan
-from pipeline.input_schema import InputColumns
+from pipeline.dataset.columns import InputColumns
+from pipeline.dataset.duplicates import RowIndices, find_duplicates
+from pipeline.dataset.plan import InputPlan
 from pipeline.retry import Retry
 
 PEAK_TIMEOUT_S = 10.0

@@ -20,11 +20,11 @@ from actors.gpu_shares import GpuShares
 from actors.placement import Cell
 from pipeline.cluster_config import ClusterConfig
 from pipeline.config import AlignConfig, ModelConfig
-from pipeline.input_plan import InputPlan, Span
-from pipeline.input_schema import InputColumns
+from pipeline.dataset.columns import InputColumns
+from pipeline.dataset.plan import InputPlan, Span
+from pipeline.dataset.reading import read_rows
+from pipeline.dataset.rows import check_rows
 from pipeline.records import PromptRow, RowResult
-from pipeline.rows import check_rows
-from pipeline.spans import read_rows
 from pipeline.usage import CoordinatorUsage, RoleUsage
 
 PROBE_ROWS = 32

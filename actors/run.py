@@ -33,9 +33,9 @@ from actors.stages import Work, run_stage
 from actors.summary import show_summary
 from pipeline.comparison.baseline import compare_outputs
 from pipeline.config import AlignConfig
+from pipeline.dataset.columns import InputColumns
+from pipeline.dataset.plan import InputPlan
 from pipeline.errors import StarsError
-from pipeline.input_plan import InputPlan
-from pipeline.input_schema import InputColumns
 from pipeline.metrics import RunMetrics
 from pipeline.retry import count_error_rows
 from pipeline.run_directory import RunDirectory

@@ -13,14 +13,14 @@ from actors.keeper import CoordinatorWatch, RestartWatch
 from actors.placement import Models, peak_memory, start_monitor, start_retry_duplicates
 from actors.progress import shown_progress
 from pipeline.config import AlignConfig
-from pipeline.dataset import AlignerSpec, run_graph
-from pipeline.input_plan import InputPlan
-from pipeline.input_schema import InputColumns, input_schema
+from pipeline.dataset.columns import InputColumns, input_schema
+from pipeline.dataset.graph import AlignerSpec, run_graph
+from pipeline.dataset.plan import InputPlan
+from pipeline.dataset.schema import output_schema
+from pipeline.dataset.shards import committed_shards, gather_parts
 from pipeline.metrics import StageMetrics, measure_stage
-from pipeline.output import output_schema
 from pipeline.retry import begin_retry, end_retry, merge_retry, open_retry
 from pipeline.run_directory import RunDirectory, Stage
-from pipeline.shards import committed_shards, gather_parts
 from pipeline.storage import Location
 from pipeline.usage import CoordinatorUsage, UsageByCell, added_by_cell
 

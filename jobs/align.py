@@ -12,9 +12,9 @@ import traceback
 from actors.interrupts import Interrupted, raise_on_signals
 from pipeline.config import AlignConfig
 from pipeline.config_loading import described_fields, load_config
+from pipeline.dataset.columns import InputColumns, check_columns
+from pipeline.dataset.plan import InputPlan, plan_input
 from pipeline.errors import ConfigError, InputError, OutputError, StarsError
-from pipeline.input_plan import InputPlan, plan_input
-from pipeline.input_schema import InputColumns, check_columns
 from pipeline.run_directory import RunDirectory, fresh_output
 
 TOO_MANY_ERROR_ROWS = 3

@@ -17,9 +17,9 @@ from pipeline.calibration.rollouts import rollout_config
 from pipeline.calibration.solving import Target
 from pipeline.config import AlignConfig
 from pipeline.config_loading import read_tree, validate
+from pipeline.dataset.columns import check_columns
+from pipeline.dataset.plan import plan_input
 from pipeline.errors import StarsError
-from pipeline.input_plan import plan_input
-from pipeline.input_schema import check_columns
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline.cluster_config import ClusterConfig
 from pipeline.config import AlignConfig
-from pipeline.input_plan import InputPlan
+from pipeline.dataset.plan import InputPlan
 from pipeline.storage import locate
 
 ROWS_PER_SHARD = "rows per shard"
@@ -40,9 +40,9 @@ DECIDING_PACKAGES = ("stars-align", "torch", "transformers")
 DECIDING_SOURCES = (
     "pipeline/acceptance.py",
     "pipeline/draws.py",
-    "pipeline/duplicates.py",
-    "pipeline/rows.py",
-    "pipeline/spans.py",
+    "pipeline/dataset/duplicates.py",
+    "pipeline/dataset/rows.py",
+    "pipeline/dataset/reading.py",
     "pipeline/strategies/*.py",
     "actors/candidates.py",
     "actors/chat_rendering.py",

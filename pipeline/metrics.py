@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from pipeline.advice import Advice, advise
 from pipeline.config import AlignConfig
-from pipeline.shards import part_files
+from pipeline.dataset.shards import part_files
 from pipeline.storage import Location
 from pipeline.usage import RoleUsage, UsageByCell, total_usage
 

@@ -144,7 +144,7 @@ class Score(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PromptRow:
-    """One input row after the checks of `pipeline.rows`.
+    """One input row after the checks of `pipeline.dataset.rows`.
 
     Exactly one of `prompt`, `messages` and `error` is set. `row_index` is the row's place in the whole input;
     `sampling_overrides` holds the row's own `sampling_params`, already checked, a `seed` among them if it has one.

@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.input_plan import InputPlan, plan_file
-from pipeline.input_schema import InputColumns, input_schema
+from pipeline.dataset.columns import InputColumns, input_schema
+from pipeline.dataset.plan import InputPlan, plan_file
+from pipeline.dataset.shards import part_files, read_shard_rows
 from pipeline.run_directory import Stage
-from pipeline.shards import part_files, read_shard_rows
 from pipeline.storage import Location
 
 INDEX_COLUMN = "_stars_row_index"

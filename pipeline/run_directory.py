@@ -24,11 +24,11 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.config import AlignConfig
+from pipeline.dataset.files import reads
+from pipeline.dataset.plan import InputPlan
+from pipeline.dataset.shards import SHARD_NAME, part_file, part_files
 from pipeline.errors import OutputError
 from pipeline.fingerprint import ROWS_PER_SHARD, differences, fingerprint, package_version
-from pipeline.input_files import reads
-from pipeline.input_plan import InputPlan
-from pipeline.shards import SHARD_NAME, part_file, part_files
 from pipeline.storage import TEMPORARY_PREFIX, Location, locate
 
 JOB_FOLDER = "/runtime_resources/working_dir_files/"  # where Ray unpacks what `ray job submit` sends

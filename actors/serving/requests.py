@@ -12,8 +12,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from actors.serving.errors import ApiError
 from actors.serving.schema import ChatRequest, CompletionRequest, GenerationRequest, StarsOptions, invalid
+from pipeline.dataset.rows import check_row
 from pipeline.records import PromptRow
-from pipeline.rows import check_row
 from pipeline.serve_config import LimitsConfig, ServeConfig
 from pipeline.strategy_config import StrategyConfig
 

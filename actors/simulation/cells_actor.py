@@ -20,11 +20,11 @@ from actors.coordinator import SegmentCoordinator
 from actors.simulation.one_cell import virtual_coordinator
 from actors.simulation.virtual_time import VirtualTimeLoop
 from pipeline.config import AlignConfig
-from pipeline.dataset import shard_block, unpack_rows
-from pipeline.input_schema import InputColumns
-from pipeline.output import build_table
+from pipeline.dataset.columns import InputColumns
+from pipeline.dataset.graph import shard_block, unpack_rows
+from pipeline.dataset.rows import check_rows
+from pipeline.dataset.schema import build_table
 from pipeline.records import PromptRow
-from pipeline.rows import check_rows
 from pipeline.usage import CoordinatorUsage
 
 PATIENCE_S = 30.0  # real seconds that the graph may take for a shard it owes, before the clock goes on without it

@@ -14,10 +14,10 @@ import ray
 from actors.simulation.cells_actor import CellsOnVirtualTime
 from actors.simulation.one_cell import steady_rate
 from pipeline.config import AlignConfig
-from pipeline.dataset import AlignerSpec, calls_in_flight, run_graph, shard_block, unpack_rows
-from pipeline.input_plan import InputPlan
-from pipeline.input_schema import InputColumns
-from pipeline.output import build_table
+from pipeline.dataset.columns import InputColumns
+from pipeline.dataset.graph import AlignerSpec, calls_in_flight, run_graph, shard_block, unpack_rows
+from pipeline.dataset.plan import InputPlan
+from pipeline.dataset.schema import build_table
 from pipeline.records import RowResult
 from pipeline.storage import Location
 from pipeline.usage import CoordinatorUsage

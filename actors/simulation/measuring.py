@@ -13,11 +13,11 @@ from actors.reservation import reserved
 from actors.run import cluster
 from actors.simulation.costs import Costs, measure_costs
 from pipeline.config import AlignConfig
-from pipeline.input_plan import Span, plan_input
-from pipeline.input_schema import check_columns
+from pipeline.dataset.columns import check_columns
+from pipeline.dataset.plan import Span, plan_input
+from pipeline.dataset.reading import read_shards
+from pipeline.dataset.rows import check_rows
 from pipeline.records import PromptRow
-from pipeline.rows import check_rows
-from pipeline.spans import read_shards
 
 
 def measure_config(config: AlignConfig, num_prompts: int, hardware: str | None) -> Costs:

@@ -18,8 +18,8 @@ from actors.run import cluster
 from actors.simulation.costs import Costs
 from actors.simulation.graph import ClusterRun, measure_shard_s, simulate_cluster
 from pipeline.config import AlignConfig
-from pipeline.input_plan import plan_input
-from pipeline.input_schema import check_columns
+from pipeline.dataset.columns import check_columns
+from pipeline.dataset.plan import plan_input
 from pipeline.storage import locate
 
 PROMPT = "prompt number {} " + "tell me something about it "

@@ -12,9 +12,9 @@ from pipeline.comparison.config import JUDGE_KINDS, CompareConfig, ContenderConf
 from pipeline.comparison.outputs import open_run
 from pipeline.config import AlignConfig
 from pipeline.config_loading import load_tree, nearest, validate
+from pipeline.dataset.columns import InputColumns, check_columns
+from pipeline.dataset.plan import InputPlan, plan_input
 from pipeline.errors import ConfigError
-from pipeline.input_plan import InputPlan, plan_input
-from pipeline.input_schema import InputColumns, check_columns
 from pipeline.run_directory import RunDirectory
 
 OURS = ("output", "seed")  # keys of `jobs.align` that a comparison sets itself

@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
+from pipeline.dataset.shards import part_files
 from pipeline.errors import InputError
 from pipeline.run_directory import Manifest
-from pipeline.shards import part_files
 from pipeline.storage import Location, locate
 
 Floats = npt.NDArray[np.float64]

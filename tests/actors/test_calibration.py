@@ -9,8 +9,8 @@ from actors.calibration import Calibration, CalibrationRuns, calibrate
 from actors.run import run_align
 from pipeline.calibration.solving import Target
 from pipeline.config_loading import load_config
-from pipeline.input_plan import plan_input
-from pipeline.input_schema import check_columns
+from pipeline.dataset.columns import check_columns
+from pipeline.dataset.plan import plan_input
 from pipeline.run_directory import RunDirectory
 from tests.configs import fake_config
 

@@ -19,8 +19,8 @@ from actors.run import run_align
 from actors.simulation.one_cell import simulate_cell
 from actors.slots import SlotPool, slots_per_reward
 from pipeline.config_loading import load_config
-from pipeline.input_plan import plan_input
-from pipeline.input_schema import check_columns
+from pipeline.dataset.columns import check_columns
+from pipeline.dataset.plan import plan_input
 from pipeline.run_directory import RunDirectory
 from tests.actors.test_coordinator import align_all, make_config, outcome, prompts
 from tests.actors.test_run import OURS, read, run

@@ -13,7 +13,7 @@ from actors.chaos.campaign import draw_faults
 from actors.chaos.faults import FAULTS
 from actors.chaos.outcome import compare
 from actors.chaos.spoiling import spoil
-from pipeline.output import build_table
+from pipeline.dataset.schema import build_table
 from pipeline.records import RowResult, SegmentRecord
 
 ROOT = Path(__file__).parents[2]

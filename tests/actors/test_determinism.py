@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from actors.determinism import DeterminismError, compare
-from pipeline.output import build_table
+from pipeline.dataset.schema import build_table
 from pipeline.records import RowResult, SegmentRecord
 
 

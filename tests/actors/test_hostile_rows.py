@@ -11,10 +11,10 @@ from actors.chat_rendering import ChatRenderer
 from actors.coordinator import SegmentCoordinator
 from actors.engines.fakes import FakePolicy, FakeReward
 from actors.run import run_align
-from pipeline.input_plan import plan_input
-from pipeline.input_schema import check_columns
+from pipeline.dataset.columns import check_columns
+from pipeline.dataset.plan import plan_input
+from pipeline.dataset.rows import check_rows
 from pipeline.records import PromptRow
-from pipeline.rows import check_rows
 from pipeline.run_directory import RunDirectory
 from tests.configs import fake_config
 from tests.handles import LocalHandle

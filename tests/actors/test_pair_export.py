@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from jobs.export_pairs import main
-from pipeline.output import build_table
+from pipeline.dataset.schema import build_table
 from pipeline.preference_pairs import segment_pairs
 from pipeline.records import CandidateRecord, RowResult
 from tests.configs import fake_config

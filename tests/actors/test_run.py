@@ -14,13 +14,13 @@ from ray._private import state
 
 from actors.chaos.spoiling import spoil
 from actors.run import run_align
+from pipeline.dataset.columns import check_columns
+from pipeline.dataset.plan import plan_input
+from pipeline.dataset.shards import write_shard
 from pipeline.errors import InputError, ModelError
-from pipeline.input_plan import plan_input
-from pipeline.input_schema import check_columns
 from pipeline.metrics import RunMetrics
 from pipeline.retry import begin_retry
 from pipeline.run_directory import RunDirectory
-from pipeline.shards import write_shard
 from pipeline.storage import locate
 from tests.configs import fake_config
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.input_plan import plan_input
+from pipeline.dataset.plan import plan_input
 from pipeline.run_directory import RunDirectory, fresh_output
 from tests.configs import fake_config
 

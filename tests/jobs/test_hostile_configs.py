@@ -15,8 +15,8 @@ from hypothesis import strategies as some
 from jobs.align import main
 from pipeline.config import AlignConfig, field_paths
 from pipeline.config_loading import load_config
+from pipeline.dataset.plan import plan_input
 from pipeline.errors import ConfigError
-from pipeline.input_plan import plan_input
 
 NUM_CONFIGS = 200
 VALID = {

@@ -8,12 +8,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import duplicates
-from pipeline.duplicates import find_duplicates
+from pipeline.dataset.columns import check_columns
+from pipeline.dataset.duplicates import find_duplicates
+from pipeline.dataset.files import reads
+from pipeline.dataset.plan import MAX_SHARDS, Span, plan_input
+from pipeline.dataset.reading import read_shards
 from pipeline.errors import InputError
-from pipeline.input_files import reads
-from pipeline.input_plan import MAX_SHARDS, Span, plan_input
-from pipeline.input_schema import check_columns
-from pipeline.spans import read_shards
 from pipeline.storage import locate
 from tests.configs import fake_config
 

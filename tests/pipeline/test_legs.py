@@ -6,8 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import dataset
-from pipeline.dataset import legs, spans_between
-from pipeline.input_plan import plan_input
+from pipeline.dataset.graph import legs, spans_between
+from pipeline.dataset.plan import plan_input
 
 
 @pytest.fixture

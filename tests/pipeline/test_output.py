@@ -8,13 +8,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.dataset.plan import plan_input
+from pipeline.dataset.schema import SEGMENT_TYPE, build_table, output_schema
+from pipeline.dataset.shards import committed_shards, gather_parts, part_files, shard_file, write_shard
 from pipeline.errors import OutputError
-from pipeline.input_plan import plan_input
 from pipeline.metrics import measure_output
-from pipeline.output import SEGMENT_TYPE, build_table, output_schema
 from pipeline.records import RowResult, SegmentRecord
 from pipeline.run_directory import RunDirectory
-from pipeline.shards import committed_shards, gather_parts, part_files, shard_file, write_shard
 from pipeline.storage import locate
 from tests.configs import fake_config
 

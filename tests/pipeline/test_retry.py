@@ -7,14 +7,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.input_plan import Span, plan_input
-from pipeline.input_schema import check_columns
-from pipeline.output import build_table, output_schema
+from pipeline.dataset.columns import check_columns
+from pipeline.dataset.plan import Span, plan_input
+from pipeline.dataset.reading import read_shards
+from pipeline.dataset.schema import build_table, output_schema
+from pipeline.dataset.shards import gather_parts, part_files, write_shard
 from pipeline.records import RowResult
 from pipeline.retry import begin_retry, count_error_rows, end_retry, merge_retry, open_retry
 from pipeline.run_directory import RunDirectory
-from pipeline.shards import gather_parts, part_files, write_shard
-from pipeline.spans import read_shards
 from tests.configs import fake_config
 
 GOOD = RowResult("stars", 0, "stop", response="first", reward=0.5)

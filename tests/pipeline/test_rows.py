@@ -5,8 +5,8 @@ import pyarrow as pa
 import pytest
 
 from pipeline.config import AlignConfig
-from pipeline.input_schema import InputColumns
-from pipeline.rows import RowSampling, check_row, check_rows
+from pipeline.dataset.columns import InputColumns
+from pipeline.dataset.rows import RowSampling, check_row, check_rows
 
 USER = {"role": "user", "content": "hi"}
 NO_DUPLICATES = np.empty(0, np.int64)

@@ -6,8 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.dataset.plan import plan_input
 from pipeline.errors import InputError, OutputError
-from pipeline.input_plan import plan_input
 from pipeline.storage import locate
 from tests.s3_server import BUCKET, s3_server
 

@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import yaml
 from pydantic import TypeAdapter
 
-from pipeline.output import RESULT_FIELDS
+from pipeline.dataset.schema import RESULT_FIELDS
 from pipeline.run_directory import Manifest
 from tests.configs import fake_config
 

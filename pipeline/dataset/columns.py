@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from pipeline.config import AlignConfig
+from pipeline.dataset.schema import result_fields
 from pipeline.errors import InputError
-from pipeline.output import result_fields
 
 DEFAULT_ID_COLUMN = AlignConfig.model_fields["id_column"].default
 

@@ -11,9 +11,9 @@ import pyarrow as pa
 from pydantic import Field, ValidationError
 
 from pipeline.config import GenerationConfig
-from pipeline.duplicates import RowIndices, id_values
+from pipeline.dataset.columns import InputColumns
+from pipeline.dataset.duplicates import RowIndices, id_values
 from pipeline.errors import RowError
-from pipeline.input_schema import InputColumns
 from pipeline.records import PromptRow
 
 ROLES = ("system", "user", "assistant", "tool")

@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.input_plan import InputPlan, Span
-from pipeline.input_schema import InputColumns
-from pipeline.spans import read_rows
+from pipeline.dataset.columns import InputColumns
+from pipeline.dataset.plan import InputPlan, Span
+from pipeline.dataset.reading import read_rows
 
 RowIndices = npt.NDArray[np.int64]
 

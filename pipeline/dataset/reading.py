@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.dataset.columns import InputColumns, input_schema
+from pipeline.dataset.plan import InputFile, InputPlan, Shard, Span
 from pipeline.errors import InputError
-from pipeline.input_plan import InputFile, InputPlan, Shard, Span
-from pipeline.input_schema import InputColumns, input_schema
 
 READ_BUFFER_BYTES = 1 << 20
 READ_BATCH_ROWS = 1024

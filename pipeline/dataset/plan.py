@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
+from pipeline.dataset.files import find_files
 from pipeline.errors import InputError
-from pipeline.input_files import find_files
 from pipeline.storage import Location
 
 MAX_GROUPS_PER_SPAN = 256  # a span of many tiny files or row groups still starts to yield soon

@@ -21,10 +21,10 @@ from ray.data._internal.execution.interfaces import TaskContext
 from ray.data.block import Block, BlockAccessor
 
 from pipeline.config import AlignConfig
-from pipeline.input_plan import InputPlan, Shard, Span
-from pipeline.input_schema import InputColumns
-from pipeline.shards import write_shard
-from pipeline.spans import read_shards
+from pipeline.dataset.columns import InputColumns
+from pipeline.dataset.plan import InputPlan, Shard, Span
+from pipeline.dataset.reading import read_shards
+from pipeline.dataset.shards import write_shard
 from pipeline.storage import Location
 
 ROWS_IN_FLIGHT_PER_SLOT = 4  # enough that a finished row's slot never waits for Ray Data to bring the next

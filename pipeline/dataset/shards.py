@@ -12,8 +12,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.dataset.plan import InputPlan, Shard
 from pipeline.errors import OutputError
-from pipeline.input_plan import InputPlan, Shard
 from pipeline.storage import TEMPORARY_PREFIX, Location
 
 SHARD_NAME = re.compile(r"shard-(\d+)\.parquet")

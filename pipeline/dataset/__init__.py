@@ -1,0 +1,1 @@
+"""Input rows to output rows: files, plan, columns, checks, shards, and the Ray Data graph."""
