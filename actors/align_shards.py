@@ -19,7 +19,7 @@ from actors.live_metrics import LiveMetrics
 from actors.monitor import Process
 from actors.patience import Keeper
 from actors.placement import Cell, Models
-from pipeline.config import AlignConfig
+from pipeline.config.align import AlignConfig
 from pipeline.dataset.columns import InputColumns
 from pipeline.dataset.duplicates import RowIndices
 from pipeline.dataset.graph import shard_block, unpack_rows

@@ -17,7 +17,7 @@ from pipeline.calibration.rollouts import Rollouts, gather_rollouts, rollout_con
 from pipeline.calibration.simulation import Outcome, simulate
 from pipeline.calibration.solving import Target, aim, solve, solve_dial
 from pipeline.comparison.outputs import read_run
-from pipeline.config import AlignConfig
+from pipeline.config.align import AlignConfig
 from pipeline.dataset.columns import InputColumns, check_columns
 from pipeline.dataset.plan import InputPlan, plan_input
 from pipeline.metrics import RunMetrics

@@ -12,7 +12,7 @@ import numpy as np
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from actors.rendering import Messages, RenderedPrompt, messages_of
-from pipeline.config import AlignConfig
+from pipeline.config.align import AlignConfig
 from pipeline.errors import ConfigError, RowError
 from pipeline.records import PromptRow, TokenArray
 

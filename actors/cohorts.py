@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from actors.requests import ProposeRequest, ScoreRequest
-from pipeline.config import CoordinatorConfig
+from pipeline.config.align import CoordinatorConfig
 from pipeline.errors import ModelOutOfMemory, RowError
 from pipeline.records import CallStats
 from pipeline.usage import RoleUsage

@@ -33,7 +33,7 @@ from actors.requests import (
 from actors.row_session import RowSession
 from actors.slots import SlotPool, slots_per_reward
 from actors.stopping import text_before_stop
-from pipeline.config import AlignConfig
+from pipeline.config.align import AlignConfig
 from pipeline.draws import row_key
 from pipeline.errors import RowError
 from pipeline.records import (

@@ -18,7 +18,7 @@ from actors.progress import format_seconds
 from actors.rendering import RenderedPrompt, Renderer, make_renderer
 from actors.reservation import Reservation, cluster_gpus, reserved
 from actors.run import cluster
-from pipeline.config import AlignConfig
+from pipeline.config.align import AlignConfig
 from pipeline.dataset.columns import InputColumns
 from pipeline.dataset.plan import InputPlan
 from pipeline.dataset.shards import shard_numbers

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from actors.engines.backends import Role
 from actors.memory import MemoryNeed, ModelMemory, gigabytes
 from actors.slots import slots_per_reward
-from pipeline.cluster_config import ClusterConfig
-from pipeline.config import AlignConfig
+from pipeline.config.align import AlignConfig
+from pipeline.config.cluster import ClusterConfig
 from pipeline.errors import ConfigError
 
 USUAL_SLOTS = 64

@@ -6,8 +6,8 @@ A model runs on one GPU at most, so only the number of GPUs counts, not how they
 import math
 from dataclasses import dataclass
 
-from pipeline.cluster_config import ClusterConfig
-from pipeline.config import AlignConfig
+from pipeline.config.align import AlignConfig
+from pipeline.config.cluster import ClusterConfig
 from pipeline.errors import ConfigError
 
 PARTS = 10_000  # Ray counts GPUs in ten-thousandths

@@ -6,7 +6,7 @@ from actors.memory import ModelMemory
 from actors.model_limits import ModelConfigs
 from actors.placement import free_gpu_memory, free_host_memory
 from actors.reservation import Reservation
-from pipeline.config import AlignConfig
+from pipeline.config.align import AlignConfig
 
 
 def find_places(config: AlignConfig, models: ModelConfigs, reservation: Reservation) -> list[MemoryPlace]:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from actors.engines.backends import Role
-from pipeline.config import AlignConfig
+from pipeline.config.align import AlignConfig
 from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import yaml
 from pydantic import ValidationError
 
-from pipeline.config import AlignConfig
+from pipeline.config.align import AlignConfig
 from pipeline.dataset.shards import part_files
 from pipeline.errors import ConfigError, InputError, OutputError
 from pipeline.preference_pairs import PAIRS, ConversationalFormat, Level, PairFormat

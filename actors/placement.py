@@ -22,7 +22,7 @@ from actors.policy import MAX_CONCURRENT_CALLS, PolicyActor
 from actors.reservation import Reservation
 from actors.reward import RewardActor
 from actors.slots import slots_per_reward
-from pipeline.config import AlignConfig
+from pipeline.config.align import AlignConfig
 from pipeline.dataset.columns import InputColumns
 from pipeline.dataset.duplicates import RowIndices, find_duplicates
 from pipeline.dataset.plan import InputPlan

@@ -3,7 +3,7 @@
 from actors.engine_holder import EngineHolder
 from actors.joined_calls import JoinedCalls
 from actors.memory_probe import peak_bytes
-from pipeline.config import EngineConfig, ModelConfig
+from pipeline.config.align import EngineConfig, ModelConfig
 from pipeline.records import Proposals, ProposeCohort
 
 MAX_CONCURRENT_CALLS = 16  # threads of the actor: a call beyond them waits in its mailbox and joins nothing

@@ -18,8 +18,8 @@ from actors.coordinator import SegmentCoordinator
 from actors.engines.backends import Role
 from actors.gpu_shares import GpuShares
 from actors.placement import Cell
-from pipeline.cluster_config import ClusterConfig
-from pipeline.config import AlignConfig, ModelConfig
+from pipeline.config.align import AlignConfig, ModelConfig
+from pipeline.config.cluster import ClusterConfig
 from pipeline.dataset.columns import InputColumns
 from pipeline.dataset.plan import InputPlan, Span
 from pipeline.dataset.reading import read_rows

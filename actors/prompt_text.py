@@ -1,6 +1,6 @@
 """Owns the text of a prompt as the policy reads it, for pairs in TRL's standard format."""
 
-from pipeline.config import AlignConfig
+from pipeline.config.align import AlignConfig
 from pipeline.preference_pairs import Messages, TextFormat
 
 

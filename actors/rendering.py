@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 
 from actors.engines.fakes import FAKE_END_TOKEN
-from pipeline.config import AlignConfig
+from pipeline.config.align import AlignConfig
 from pipeline.records import PromptRow, TokenArray
 
 Messages = list[dict[str, str]]

@@ -16,8 +16,8 @@ from ray.util.placement_group import PlacementGroup, placement_group, placement_
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 from actors.gpu_shares import GpuShares, share_gpus, sum_shown
-from pipeline.cluster_config import ClusterConfig
-from pipeline.config import AlignConfig
+from pipeline.config.align import AlignConfig
+from pipeline.config.cluster import ClusterConfig
 from pipeline.errors import ConfigError
 
 GRACE_S = 10.0  # for GPUs that are there: a run that ended just now may still be letting go of them

@@ -2,7 +2,7 @@
 
 from actors.engine_holder import EngineHolder
 from actors.memory_probe import peak_bytes
-from pipeline.config import EngineConfig, RewardConfig
+from pipeline.config.align import EngineConfig, RewardConfig
 from pipeline.records import ScoreCohort, Scores
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from actors.rendering import RenderedPrompt, Renderer
 from actors.requests import Ledger, ProposeRequest, ScoreRequest
 from actors.stopping import end_at_stop, tokens_of_answer
-from pipeline.config import RewardConfig
+from pipeline.config.align import RewardConfig
 from pipeline.errors import RowError
 from pipeline.records import DrawKey, EntropyStop, SamplingParams, Segment, TokenArray
 

@@ -32,7 +32,7 @@ from actors.reservation import Reservation, reserved
 from actors.stages import Work, run_stage
 from actors.summary import show_summary
 from pipeline.comparison.baseline import compare_outputs
-from pipeline.config import AlignConfig
+from pipeline.config.align import AlignConfig
 from pipeline.dataset.columns import InputColumns
 from pipeline.dataset.plan import InputPlan
 from pipeline.errors import StarsError

@@ -12,7 +12,7 @@ from actors.align_shards import AlignShards
 from actors.keeper import CoordinatorWatch, RestartWatch
 from actors.placement import Models, peak_memory, start_monitor, start_retry_duplicates
 from actors.progress import shown_progress
-from pipeline.config import AlignConfig
+from pipeline.config.align import AlignConfig
 from pipeline.dataset.columns import InputColumns, input_schema
 from pipeline.dataset.graph import AlignerSpec, run_graph
 from pipeline.dataset.plan import InputPlan

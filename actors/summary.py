@@ -9,7 +9,7 @@ from rich.text import Text
 
 from actors.progress import format_seconds
 from pipeline.comparison.baseline import read_pairs, read_responses
-from pipeline.config import AlignConfig
+from pipeline.config.align import AlignConfig
 from pipeline.metrics import Comparison, RoleMetrics, RunMetrics, StageMetrics
 from pipeline.run_directory import RunDirectory
 

@@ -10,8 +10,8 @@ import sys
 import traceback
 
 from actors.interrupts import Interrupted, raise_on_signals
-from pipeline.config import AlignConfig
-from pipeline.config_loading import described_fields, load_config
+from pipeline.config.align import AlignConfig
+from pipeline.config.loading import described_fields, load_config
 from pipeline.dataset.columns import InputColumns, check_columns
 from pipeline.dataset.plan import InputPlan, plan_input
 from pipeline.errors import ConfigError, InputError, OutputError, StarsError

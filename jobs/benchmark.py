@@ -10,7 +10,7 @@ import sys
 
 from actors.interrupts import Interrupted
 from pipeline.benchmark_config import BenchmarkConfig
-from pipeline.config_loading import described_fields, load_tree
+from pipeline.config.loading import described_fields, load_tree
 from pipeline.errors import StarsError
 
 

@@ -15,8 +15,8 @@ from actors.interrupts import Interrupted, raise_on_signals
 from pipeline.calibration.dials import UNKNOWN
 from pipeline.calibration.rollouts import rollout_config
 from pipeline.calibration.solving import Target
-from pipeline.config import AlignConfig
-from pipeline.config_loading import read_tree, validate
+from pipeline.config.align import AlignConfig
+from pipeline.config.loading import read_tree, validate
 from pipeline.dataset.columns import check_columns
 from pipeline.dataset.plan import plan_input
 from pipeline.errors import StarsError

@@ -12,7 +12,7 @@ import sys
 from actors.interrupts import Interrupted, raise_on_signals
 from pipeline.comparison.config import JUDGE_KINDS, CompareConfig
 from pipeline.comparison.loading import load_comparison
-from pipeline.config_loading import described_fields
+from pipeline.config.loading import described_fields
 from pipeline.errors import StarsError
 
 

@@ -13,9 +13,9 @@ import sys
 from typing import Any
 
 from actors.interrupts import Interrupted, raise_on_signals
-from pipeline.config_loading import described_fields, load_tree
+from actors.serving.server_config import ServeConfig
+from pipeline.config.loading import described_fields, load_tree
 from pipeline.errors import StarsError
-from pipeline.serve_config import ServeConfig
 
 DEFAULT_CONFIG = "jobs/configs/embedded.yaml"
 

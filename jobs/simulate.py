@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from actors.interrupts import Interrupted
-from pipeline.config_loading import load_config
+from pipeline.config.loading import load_config
 from pipeline.errors import ConfigError, StarsError
 from pipeline.storage import locate
 

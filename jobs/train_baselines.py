@@ -10,7 +10,7 @@ import argparse
 import sys
 
 from pipeline.baselines_config import BaselinesConfig
-from pipeline.config_loading import described_fields, load_tree
+from pipeline.config.loading import described_fields, load_tree
 from pipeline.errors import ConfigError, StarsError
 
 

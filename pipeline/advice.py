@@ -16,7 +16,7 @@ A call's seconds are fitted to what was measured: a part for the call and a part
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.cluster_config import ClusterConfig
+from pipeline.config.cluster import ClusterConfig
 from pipeline.usage import CoordinatorUsage, RoleUsage
 
 STARVED = 0.5  # busy less than this, both roles wait for something that no GPU mends

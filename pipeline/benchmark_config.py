@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from pipeline.config import AlignConfig, check_model_path
+from pipeline.config.align import AlignConfig, check_model_path
 from pipeline.section import Section
 
 Size = Literal["tiny", "5M", "30M", "110M", "1B", "7B"]

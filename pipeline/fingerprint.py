@@ -10,8 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from pipeline.cluster_config import ClusterConfig
-from pipeline.config import AlignConfig
+from pipeline.config.align import AlignConfig
+from pipeline.config.cluster import ClusterConfig
 from pipeline.dataset.plan import InputPlan
 from pipeline.storage import locate
 
@@ -38,7 +38,7 @@ THROUGHPUT_ONLY = frozenset(
 
 DECIDING_PACKAGES = ("stars-align", "torch", "transformers")
 DECIDING_SOURCES = (
-    "pipeline/acceptance.py",
+    "pipeline/strategies/acceptance.py",
     "pipeline/draws.py",
     "pipeline/dataset/duplicates.py",
     "pipeline/dataset/rows.py",

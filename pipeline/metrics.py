@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
 from pipeline.advice import Advice, advise
-from pipeline.config import AlignConfig
+from pipeline.config.align import AlignConfig
 from pipeline.dataset.shards import part_files
 from pipeline.storage import Location
 from pipeline.usage import RoleUsage, UsageByCell, total_usage

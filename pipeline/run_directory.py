@@ -23,7 +23,7 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from pipeline.config import AlignConfig
+from pipeline.config.align import AlignConfig
 from pipeline.dataset.files import reads
 from pipeline.dataset.plan import InputPlan
 from pipeline.dataset.shards import SHARD_NAME, part_file, part_files

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pipeline.config import AlignConfig
+from pipeline.config.align import AlignConfig
 
 
 def fake_config(**sections: Any) -> AlignConfig:

@@ -9,7 +9,7 @@ import uvicorn
 
 from actors.engines.fakes import FakePolicy, FakeReward
 from actors.serving.api import Server, build_api
-from pipeline.serve_config import ServeConfig
+from actors.serving.server_config import ServeConfig
 from tests.configs import fake_config
 from tests.handles import LocalHandle, LocalMethod
 

@@ -12,7 +12,7 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from jobs.align import _parser
-from pipeline.config_loading import load_config
+from pipeline.config.loading import load_config
 
 ROOT = Path(__file__).parent.parent
 PINS = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)

@@ -11,7 +11,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from pipeline.config import EngineConfig
+from pipeline.config.align import EngineConfig
 
 VOCABULARY = 61
 MAX_LEN = 96

@@ -12,7 +12,7 @@ from actors.engines.backends import load_engine
 from actors.policy import PolicyActor
 from actors.rendering import RenderedPrompt
 from actors.reward import RewardActor
-from pipeline.config import AlignConfig
+from pipeline.config.align import AlignConfig
 from pipeline.draws import row_key
 from pipeline.records import PromptRow, ProposeCohort, TokenArray
 from pipeline.usage import RoleUsage

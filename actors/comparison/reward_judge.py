@@ -22,7 +22,7 @@ from pipeline.comparison.config import RewardModelJudge
 from pipeline.comparison.judging import Runs, ScoreJudge
 from pipeline.comparison.outputs import Floats, RunFacts, RunRows
 from pipeline.comparison.verdict_store import VerdictStore, verdict_key
-from pipeline.config import AlignConfig, EngineConfig, GenerationConfig, ModelConfig, RewardConfig
+from pipeline.config.align import AlignConfig, EngineConfig, GenerationConfig, ModelConfig, RewardConfig
 from pipeline.errors import RowError
 from pipeline.fingerprint import model_files
 from pipeline.records import PromptRow, ScoreCohort, TokenArray

@@ -13,7 +13,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from actors.embedded_training.tokenizer import MAX_POSITIONS, prompt_tokens
 from actors.engines.policy_engine import PolicyEngine
-from pipeline.config import EngineConfig
+from pipeline.config.align import EngineConfig
 from pipeline.draws import row_key
 from pipeline.embedded.prompts import Conversation, sample_conversation
 from pipeline.records import ProposeCohort

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from actors.engines.prefix_plan import TokenTable, plan_feeds
-from pipeline.config import EngineConfig, ModelConfig
+from pipeline.config.align import EngineConfig, ModelConfig
 from pipeline.draws import token_subkeys
 from pipeline.records import CallStats, Proposals, ProposeCohort, ScoreCohort, Scores, TokenArray, split_prefixes
 

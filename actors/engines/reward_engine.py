@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from actors.engines.prefix_plan import Feed
 from actors.engines.slot_model import SlotModel
-from pipeline.config import EngineConfig
+from pipeline.config.align import EngineConfig
 from pipeline.errors import ConfigError
 from pipeline.records import CallStats, ScoreCohort, Scores, split_prefixes
 

@@ -20,9 +20,9 @@ from actors.serving.metrics import ServerMetrics, Watch
 from actors.serving.replies import Endpoint, Replies
 from actors.serving.requests import Plan, plan_chat, plan_completion
 from actors.serving.schema import ChatRequest, CompletionRequest, GenerationRequest, parse
+from actors.serving.server_config import ServeConfig
 from actors.serving.streaming import event_stream
 from pipeline.records import RowResult
-from pipeline.serve_config import ServeConfig
 
 T = TypeVar("T")
 logger = logging.getLogger("ray.serve")

@@ -19,9 +19,9 @@ from actors.policy import MAX_CONCURRENT_CALLS, PolicyActor
 from actors.reservation import reserved
 from actors.reward import RewardActor
 from actors.serving.ingress import Ingress
+from actors.serving.server_config import ServeConfig
 from actors.slots import slots_per_reward
 from pipeline.errors import ConfigError
-from pipeline.serve_config import ServeConfig
 
 MANY = 10_000  # the ingress itself refuses what is too much, in microseconds; Serve must let it
 MODEL_CALLS = MAX_CONCURRENT_CALLS + 8  # pings come beside the coordinator's calls

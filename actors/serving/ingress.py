@@ -6,7 +6,7 @@ from fastapi import FastAPI
 
 from actors.serving.api import Server, build_api
 from actors.serving.handles import ResendingHandle
-from pipeline.serve_config import ServeConfig
+from actors.serving.server_config import ServeConfig
 
 
 class Ingress:

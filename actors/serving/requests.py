@@ -12,9 +12,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from actors.serving.errors import ApiError
 from actors.serving.schema import ChatRequest, CompletionRequest, GenerationRequest, StarsOptions, invalid
+from actors.serving.server_config import LimitsConfig, ServeConfig
 from pipeline.dataset.rows import check_row
 from pipeline.records import PromptRow
-from pipeline.serve_config import LimitsConfig, ServeConfig
 from pipeline.strategy_config import StrategyConfig
 
 STRATEGY: TypeAdapter[StrategyConfig] = TypeAdapter(StrategyConfig)

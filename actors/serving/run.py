@@ -12,8 +12,8 @@ from rich.console import Console
 
 from actors.run import cluster
 from actors.serving.deployments import build_application
+from actors.serving.server_config import ServeConfig
 from pipeline.errors import ConfigError
-from pipeline.serve_config import ServeConfig
 
 CALLBACK = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
 DAY_S = 86_400

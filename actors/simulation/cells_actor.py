@@ -19,7 +19,7 @@ import pyarrow as pa
 from actors.coordinator import SegmentCoordinator
 from actors.simulation.one_cell import virtual_coordinator
 from actors.simulation.virtual_time import VirtualTimeLoop
-from pipeline.config import AlignConfig
+from pipeline.config.align import AlignConfig
 from pipeline.dataset.columns import InputColumns
 from pipeline.dataset.graph import shard_block, unpack_rows
 from pipeline.dataset.rows import check_rows

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 
 from actors.coordinator import SegmentCoordinator
 from actors.placement import Cell
-from pipeline.config import AlignConfig
+from pipeline.config.align import AlignConfig
 from pipeline.records import CallStats, PromptRow
 from pipeline.storage import Location
 

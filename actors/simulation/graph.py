@@ -13,7 +13,7 @@ import ray
 
 from actors.simulation.cells_actor import CellsOnVirtualTime
 from actors.simulation.one_cell import steady_rate
-from pipeline.config import AlignConfig
+from pipeline.config.align import AlignConfig
 from pipeline.dataset.columns import InputColumns
 from pipeline.dataset.graph import AlignerSpec, calls_in_flight, run_graph, shard_block, unpack_rows
 from pipeline.dataset.plan import InputPlan

@@ -12,7 +12,7 @@ from actors.placement import start_models, stop_models
 from actors.reservation import reserved
 from actors.run import cluster
 from actors.simulation.costs import Costs, measure_costs
-from pipeline.config import AlignConfig
+from pipeline.config.align import AlignConfig
 from pipeline.dataset.columns import check_columns
 from pipeline.dataset.plan import Span, plan_input
 from pipeline.dataset.reading import read_shards

@@ -9,7 +9,7 @@ from actors.coordinator import SegmentCoordinator
 from actors.engines.fakes import FakePolicy, FakeReward
 from actors.simulation.virtual_time import VirtualModel, VirtualTimeLoop
 from actors.slots import slots_per_reward
-from pipeline.config import AlignConfig
+from pipeline.config.align import AlignConfig
 from pipeline.records import PromptRow
 from pipeline.usage import CoordinatorUsage
 

@@ -17,7 +17,7 @@ from rich.table import Table
 from actors.run import cluster
 from actors.simulation.costs import Costs
 from actors.simulation.graph import ClusterRun, measure_shard_s, simulate_cluster
-from pipeline.config import AlignConfig
+from pipeline.config.align import AlignConfig
 from pipeline.dataset.columns import check_columns
 from pipeline.dataset.plan import plan_input
 from pipeline.storage import locate

@@ -10,7 +10,7 @@ from pipeline.calibration.dials import Knobs, shown
 from pipeline.calibration.rollouts import Rollouts
 from pipeline.calibration.simulation import Outcome
 from pipeline.calibration.solving import Target
-from pipeline.config import AlignConfig
+from pipeline.config.align import AlignConfig
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 FEWEST = 5  # rewards that a row of the table needs

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.config import AlignConfig
+from pipeline.config.align import AlignConfig
 from pipeline.errors import ConfigError, InputError
 from pipeline.strategy_config import CardsConfig, ReservationConfig, StarsConfig
 

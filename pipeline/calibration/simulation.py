@@ -1,6 +1,6 @@
 """A strategy on a transition law instead of on models: what its knobs would cost and reach, in milliseconds.
 
-The rule, the line and the fallback are those of `pipeline.acceptance`, over arrays.
+The rule, the line and the fallback are those of `pipeline.strategies.acceptance`, over arrays.
 """
 
 from dataclasses import dataclass
@@ -62,7 +62,7 @@ def simulate(law: TransitionLaw, knobs: Knobs) -> Outcome:
 
 
 def acceptance(reward_AM: Floats, threshold_AM: Floats, beta: float) -> Floats:
-    """`pipeline.acceptance.acceptance_probability` over arrays."""
+    """`pipeline.strategies.acceptance.acceptance_probability` over arrays."""
     gap_AM = np.minimum(0.0, reward_AM - threshold_AM)
     return np.exp(gap_AM / beta) if beta > 0 else (gap_AM == 0).astype(np.float64)
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from pipeline.comparison.judging import load_text_judge
 from pipeline.comparison.wins import RunningMean, wins
-from pipeline.config import AlignConfig
+from pipeline.config.align import AlignConfig
 from pipeline.dataset.shards import part_files
 from pipeline.metrics import Comparison
 from pipeline.storage import Location

@@ -10,8 +10,8 @@ from typing import Any
 
 from pipeline.comparison.config import JUDGE_KINDS, CompareConfig, ContenderConfig, JudgeConfig, LlmJudge
 from pipeline.comparison.outputs import open_run
-from pipeline.config import AlignConfig
-from pipeline.config_loading import load_tree, nearest, validate
+from pipeline.config.align import AlignConfig
+from pipeline.config.loading import load_tree, nearest, validate
 from pipeline.dataset.columns import InputColumns, check_columns
 from pipeline.dataset.plan import InputPlan, plan_input
 from pipeline.errors import ConfigError

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from pipeline.config import AlignConfig
+from pipeline.config.align import AlignConfig
 from pipeline.dataset.schema import result_fields
 from pipeline.errors import InputError
 

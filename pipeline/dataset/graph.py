@@ -20,7 +20,7 @@ from ray.data import ActorPoolStrategy, DataContext, Datasink
 from ray.data._internal.execution.interfaces import TaskContext
 from ray.data.block import Block, BlockAccessor
 
-from pipeline.config import AlignConfig
+from pipeline.config.align import AlignConfig
 from pipeline.dataset.columns import InputColumns
 from pipeline.dataset.plan import InputPlan, Shard, Span
 from pipeline.dataset.reading import read_shards

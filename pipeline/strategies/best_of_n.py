@@ -1,7 +1,7 @@
 """Best-of-N: n whole responses drawn independently, the one of highest reward kept (ties: the earliest)."""
 
-from pipeline.acceptance import best_candidate
 from pipeline.records import Judgement, Propose, Response, Score, Segment, TokenArray
+from pipeline.strategies.acceptance import best_candidate
 from pipeline.strategies.task import NO_TOKENS, Task, all_of
 from pipeline.strategies.vanilla import sample_response
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.acceptance import best_candidate
 from pipeline.records import DrawKey, Judgement, Propose, Response, Score, Segment, SegmentRecord, TokenArray
+from pipeline.strategies.acceptance import best_candidate
 from pipeline.strategies.task import NO_TOKENS, Task, all_of
 
 

@@ -11,8 +11,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from pipeline.acceptance import ThresholdLine, acceptance_probability, best_candidate
 from pipeline.records import DrawKey, Judgement, Propose, Response, Score, Segment, SegmentRecord, TokenArray
+from pipeline.strategies.acceptance import ThresholdLine, acceptance_probability, best_candidate
 from pipeline.strategies.task import NO_TOKENS, Task, all_of, in_order
 
 

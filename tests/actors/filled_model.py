@@ -13,7 +13,7 @@ from actors.memory_probe import peak_bytes
 from actors.model_sizes import model_memory
 from actors.policy import PolicyActor
 from actors.reward import RewardActor
-from pipeline.config import EngineConfig, ModelConfig, RewardConfig
+from pipeline.config.align import EngineConfig, ModelConfig, RewardConfig
 from pipeline.records import ProposeCohort, ScoreCohort
 
 SEGMENT_TOKENS = 2

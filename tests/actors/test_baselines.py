@@ -15,7 +15,7 @@ from actors.pair_export import export_pairs
 from actors.prompt_text import prompt_text
 from jobs.train_baselines import main
 from pipeline.baselines_config import EMBEDDED_POLICY
-from pipeline.config_loading import load_config
+from pipeline.config.loading import load_config
 from tests.actors.test_pair_export import GOOD, run_of
 
 ASSETS = Path(EMBEDDED_POLICY).parent

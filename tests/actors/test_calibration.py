@@ -8,7 +8,7 @@ from rich.console import Console
 from actors.calibration import Calibration, CalibrationRuns, calibrate
 from actors.run import run_align
 from pipeline.calibration.solving import Target
-from pipeline.config_loading import load_config
+from pipeline.config.loading import load_config
 from pipeline.dataset.columns import check_columns
 from pipeline.dataset.plan import plan_input
 from pipeline.run_directory import RunDirectory

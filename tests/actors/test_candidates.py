@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from actors.candidates import CandidateLog
-from pipeline.config import AlignConfig
+from pipeline.config.align import AlignConfig
 from pipeline.records import Judgement, Segment
 from pipeline.strategies.task import report_nothing
 from tests.actors.test_coordinator import align_all, make_config, prompts

@@ -18,7 +18,7 @@ from actors.engines.fakes import FakePolicy, FakeReward
 from actors.run import run_align
 from actors.simulation.one_cell import simulate_cell
 from actors.slots import SlotPool, slots_per_reward
-from pipeline.config_loading import load_config
+from pipeline.config.loading import load_config
 from pipeline.dataset.columns import check_columns
 from pipeline.dataset.plan import plan_input
 from pipeline.run_directory import RunDirectory

@@ -7,7 +7,7 @@ import pytest
 
 from actors.cohorts import CohortQueue, CohortScheduler
 from actors.requests import Ledger, ProposeRequest, ScoreRequest
-from pipeline.config import CoordinatorConfig
+from pipeline.config.align import CoordinatorConfig
 from pipeline.records import CallStats, DrawKey, SamplingParams
 
 NUM_SLOTS = 16

@@ -12,7 +12,7 @@ from actors.engines.fakes import FakePolicy, FakeReward
 from actors.engines.policy_engine import PolicyEngine
 from actors.engines.reward_engine import RewardEngine
 from actors.rendering import RenderedPrompt
-from pipeline.config import AlignConfig
+from pipeline.config.align import AlignConfig
 from pipeline.errors import ModelError
 from pipeline.records import PromptRow, Scores
 from tests.handles import LocalHandle

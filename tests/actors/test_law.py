@@ -18,9 +18,9 @@ from actors.coordinator import SegmentCoordinator
 from actors.engines.policy_engine import PolicyEngine
 from actors.engines.reward_engine import RewardEngine
 from actors.rendering import RenderedPrompt
-from pipeline.acceptance import acceptance_probability
-from pipeline.config import AlignConfig
+from pipeline.config.align import AlignConfig
 from pipeline.records import PromptRow
+from pipeline.strategies.acceptance import acceptance_probability
 from tests.handles import LocalHandle
 
 VOCABULARY, END, NUM_DRAWS = 6, 1, 20_000

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from actors.gpu_shares import GpuShares
-from pipeline.cluster_config import ClusterConfig
+from pipeline.config.cluster import ClusterConfig
 from tests.ray_head import ROOT
 
 ROLES = {"policy_nodes": {"stars-role": "policy"}, "reward_nodes": {"stars-role": "reward"}}

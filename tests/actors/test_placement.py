@@ -9,7 +9,7 @@ from actors.gpu_shares import GpuShares, share_gpus
 from actors.model_loading import ping
 from actors.placement import start_models, stop_models
 from actors.reservation import reserved
-from pipeline.cluster_config import ClusterConfig
+from pipeline.config.cluster import ClusterConfig
 from pipeline.errors import ConfigError, ModelError
 from tests.configs import fake_config
 

@@ -6,7 +6,7 @@ from actors.engines.fakes import FakePolicy, FakeReward
 from actors.gpu_shares import GpuShares
 from actors.placement import Cell
 from actors.probe import PROBE_ROWS, run_probe
-from pipeline.cluster_config import ClusterConfig
+from pipeline.config.cluster import ClusterConfig
 from pipeline.records import PromptRow
 from tests.configs import fake_config
 from tests.handles import LocalHandle

@@ -11,8 +11,8 @@ import pipeline.embedded
 from actors.chat_rendering import ChatRenderer
 from actors.rendering import ByteRenderer
 from actors.row_session import reward_prefix
-from pipeline.config import RewardConfig
-from pipeline.config_loading import load_config
+from pipeline.config.align import RewardConfig
+from pipeline.config.loading import load_config
 from pipeline.errors import ConfigError, RowError
 from pipeline.records import PromptRow
 

@@ -8,10 +8,10 @@ import pytest
 from actors.serving.errors import ApiError
 from actors.serving.requests import plan_chat, plan_completion
 from actors.serving.schema import ChatRequest, CompletionRequest, parse
+from actors.serving.server_config import ServeConfig
 from actors.serving.text_stream import TextStream
-from pipeline.config_loading import load_tree
+from pipeline.config.loading import load_tree
 from pipeline.errors import ConfigError
-from pipeline.serve_config import ServeConfig
 from tests.http_server import serve_config
 
 HELLO = [{"role": "user", "content": "hello"}]

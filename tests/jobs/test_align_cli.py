@@ -101,12 +101,12 @@ def test_changed_code_is_refused_by_file(folder):
     config = fake_config(input=str(folder / "prompts.parquet"), output=str(folder / "out"))
     run = RunDirectory.open(config, plan_input(config.input, config.dataset.rows_per_shard, None))
     manifest = folder / "out/_run/manifest.json"
-    before = run.manifest.fingerprint["code of pipeline/acceptance.py"]
+    before = run.manifest.fingerprint["code of pipeline/strategies/acceptance.py"]
     manifest.write_text(manifest.read_text().replace(before, "other"))
     (folder / "out/_run/shards").mkdir()
     (folder / "out/_run/shards/shard-00000000.parquet").write_bytes(b"rows")
     ended = start("--config", folder / "job.yaml", f"input={config.input}", f"output={config.output}")
-    assert ended.returncode == 2 and "code of pipeline/acceptance.py was 'other', now" in ended.stderr
+    assert ended.returncode == 2 and "code of pipeline/strategies/acceptance.py was 'other', now" in ended.stderr
     assert "code of actors" not in ended.stderr and "--fresh" in ended.stderr
 
 

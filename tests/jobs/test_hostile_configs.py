@@ -13,8 +13,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as some
 
 from jobs.align import main
-from pipeline.config import AlignConfig, field_paths
-from pipeline.config_loading import load_config
+from pipeline.config.align import AlignConfig, field_paths
+from pipeline.config.loading import load_config
 from pipeline.dataset.plan import plan_input
 from pipeline.errors import ConfigError
 

@@ -2,7 +2,7 @@
 
 import math
 
-from pipeline.acceptance import ThresholdLine, acceptance_probability, best_candidate
+from pipeline.strategies.acceptance import ThresholdLine, acceptance_probability, best_candidate
 
 
 def test_threshold_line_rises_from_r0_to_the_threshold():

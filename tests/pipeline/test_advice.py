@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.advice import advise
-from pipeline.cluster_config import ClusterConfig
+from pipeline.config.cluster import ClusterConfig
 from pipeline.records import CallStats
 from pipeline.usage import CoordinatorUsage, RoleUsage
 

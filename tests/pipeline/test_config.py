@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config_loading import load_config
+from pipeline.config.loading import load_config
 from pipeline.errors import ConfigError
 from pipeline.strategy_config import BestOfNConfig, StarsConfig, VanillaConfig
 

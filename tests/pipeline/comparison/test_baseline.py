@@ -7,7 +7,7 @@ import pytest
 from pipeline.comparison import baseline
 from pipeline.comparison.baseline import compare_outputs, read_pairs
 from pipeline.comparison.judging import TEXT_JUDGES, load_text_judge
-from pipeline.config import AlignConfig
+from pipeline.config.align import AlignConfig
 from pipeline.storage import locate
 from tests.configs import fake_config
 

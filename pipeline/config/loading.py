@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticUndefined
 
-from pipeline.config import AlignConfig, field_paths
+from pipeline.config.align import AlignConfig, field_paths
 from pipeline.errors import ConfigError
 from pipeline.strategy_config import StrategyConfig
 

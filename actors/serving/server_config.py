@@ -2,8 +2,8 @@
 
 from pydantic import Field, field_validator
 
-from pipeline.cluster_config import ClusterConfig
-from pipeline.config import AlignConfig
+from pipeline.config.align import AlignConfig
+from pipeline.config.cluster import ClusterConfig
 from pipeline.section import Section
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_origin
 
 from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
 
-from pipeline.cluster_config import ClusterConfig
+from pipeline.config.cluster import ClusterConfig
 from pipeline.section import Section
 from pipeline.strategy_config import StrategyConfig
 

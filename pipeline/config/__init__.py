@@ -1,0 +1,1 @@
+"""The config tree: sections, and loading one from YAML and the command line."""
