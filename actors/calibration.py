@@ -16,12 +16,12 @@ from pipeline.calibration.law import TransitionLaw
 from pipeline.calibration.rollouts import Rollouts, gather_rollouts, rollout_config
 from pipeline.calibration.simulation import Outcome, simulate
 from pipeline.calibration.solving import Target, aim, solve, solve_dial
-from pipeline.comparison.outputs import read_run
 from pipeline.config.align import AlignConfig
 from pipeline.dataset.columns import InputColumns, check_columns
 from pipeline.dataset.plan import InputPlan, plan_input
-from pipeline.metrics import RunMetrics
-from pipeline.run_directory import RunDirectory
+from pipeline.runs.directory import RunDirectory
+from pipeline.runs.metrics import RunMetrics
+from pipeline.runs.outputs import read_run
 from pipeline.storage import locate
 
 TOLERANCE = 0.03  # a real run as near as this needs no other one: a few hundred prompts tell no less

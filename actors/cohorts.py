@@ -23,7 +23,7 @@ from actors.requests import ProposeRequest, ScoreRequest
 from pipeline.config.align import CoordinatorConfig
 from pipeline.errors import ModelOutOfMemory, RowError
 from pipeline.records import CallStats
-from pipeline.usage import RoleUsage
+from pipeline.runs.usage import RoleUsage
 
 MAX_CALLS = 2  # per model: one computing, one in the mailbox
 MAX_JOINED_CALLS = 8

@@ -45,10 +45,10 @@ from pipeline.records import (
     SamplingParams,
     TokenArray,
 )
+from pipeline.runs.usage import CoordinatorUsage, RoleUsage
 from pipeline.strategies import STRATEGIES, Task
 from pipeline.strategies.task import report_nothing
 from pipeline.strategy_config import StrategyConfig
-from pipeline.usage import CoordinatorUsage, RoleUsage
 
 ModelCall = Callable[..., Awaitable[CallStats]]  # of a handle, its patience, its first slot and the requests
 

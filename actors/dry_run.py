@@ -24,7 +24,7 @@ from pipeline.dataset.plan import InputPlan
 from pipeline.dataset.shards import shard_numbers
 from pipeline.errors import RowError
 from pipeline.records import PromptRow
-from pipeline.run_directory import RunDirectory
+from pipeline.runs.directory import RunDirectory
 
 MAX_SHOWN_CHARACTERS = 2000
 

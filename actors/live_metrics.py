@@ -8,7 +8,7 @@ from typing import Any
 
 from ray.util.metrics import Counter, Gauge
 
-from pipeline.usage import CoordinatorUsage, RoleUsage
+from pipeline.runs.usage import CoordinatorUsage, RoleUsage
 
 CELL_COUNTERS = {
     "num_rows_done": ("stars_rows", "rows done, error rows included"),

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from actors.cell_claims import CellClaims
-from pipeline.usage import CoordinatorUsage
+from pipeline.runs.usage import CoordinatorUsage
 
 
 @dataclass(frozen=True, slots=True)

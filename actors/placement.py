@@ -26,7 +26,7 @@ from pipeline.config.align import AlignConfig
 from pipeline.dataset.columns import InputColumns
 from pipeline.dataset.duplicates import RowIndices, find_duplicates
 from pipeline.dataset.plan import InputPlan
-from pipeline.retry import Retry
+from pipeline.runs.retry import Retry
 
 PEAK_TIMEOUT_S = 10.0
 

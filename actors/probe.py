@@ -1,7 +1,7 @@
 """A probe: the first rows aligned by one cell's models without writing anything, and what they say of the whole input.
 
 The probe's calls are smaller than a long run's; what those would take follows from a line through the probe's
-(`pipeline.usage.RoleUsage.call_s`).
+(`pipeline.runs.usage.RoleUsage.call_s`).
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from pipeline.dataset.plan import InputPlan, Span
 from pipeline.dataset.reading import read_rows
 from pipeline.dataset.rows import check_rows
 from pipeline.records import PromptRow, RowResult
-from pipeline.usage import CoordinatorUsage, RoleUsage
+from pipeline.runs.usage import CoordinatorUsage, RoleUsage
 
 PROBE_ROWS = 32
 WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")

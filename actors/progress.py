@@ -10,7 +10,7 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from pipeline.usage import CoordinatorUsage
+from pipeline.runs.usage import CoordinatorUsage
 
 BAR_INTERVAL_S = 0.5
 LINE_INTERVAL_S = 5.0

@@ -31,14 +31,14 @@ from actors.placement import Models, start_duplicate_search, start_models, stop_
 from actors.reservation import Reservation, reserved
 from actors.stages import Work, run_stage
 from actors.summary import show_summary
-from pipeline.comparison.baseline import compare_outputs
 from pipeline.config.align import AlignConfig
 from pipeline.dataset.columns import InputColumns
 from pipeline.dataset.plan import InputPlan
 from pipeline.errors import StarsError
-from pipeline.metrics import RunMetrics
-from pipeline.retry import count_error_rows
-from pipeline.run_directory import RunDirectory
+from pipeline.runs.baseline import compare_outputs
+from pipeline.runs.directory import RunDirectory
+from pipeline.runs.metrics import RunMetrics
+from pipeline.runs.retry import count_error_rows
 from pipeline.strategy_config import VanillaConfig
 
 MIN_CPUS = 2  # reading and writing need one each; models and the coordinator ask for none

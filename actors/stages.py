@@ -18,11 +18,11 @@ from pipeline.dataset.graph import AlignerSpec, run_graph
 from pipeline.dataset.plan import InputPlan
 from pipeline.dataset.schema import output_schema
 from pipeline.dataset.shards import committed_shards, gather_parts
-from pipeline.metrics import StageMetrics, measure_stage
-from pipeline.retry import begin_retry, end_retry, merge_retry, open_retry
-from pipeline.run_directory import RunDirectory, Stage
+from pipeline.runs.directory import RunDirectory, Stage
+from pipeline.runs.metrics import StageMetrics, measure_stage
+from pipeline.runs.retry import begin_retry, end_retry, merge_retry, open_retry
+from pipeline.runs.usage import CoordinatorUsage, UsageByCell, added_by_cell
 from pipeline.storage import Location
-from pipeline.usage import CoordinatorUsage, UsageByCell, added_by_cell
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,10 @@ from rich.table import Table
 from rich.text import Text
 
 from actors.progress import format_seconds
-from pipeline.comparison.baseline import read_pairs, read_responses
 from pipeline.config.align import AlignConfig
-from pipeline.metrics import Comparison, RoleMetrics, RunMetrics, StageMetrics
-from pipeline.run_directory import RunDirectory
+from pipeline.runs.baseline import read_pairs, read_responses
+from pipeline.runs.directory import RunDirectory
+from pipeline.runs.metrics import Comparison, RoleMetrics, RunMetrics, StageMetrics
 
 NUM_EXAMPLES = 2
 EXAMPLES_LOOKED_AT = 50

@@ -15,7 +15,7 @@ from pipeline.config.loading import described_fields, load_config
 from pipeline.dataset.columns import InputColumns, check_columns
 from pipeline.dataset.plan import InputPlan, plan_input
 from pipeline.errors import ConfigError, InputError, OutputError, StarsError
-from pipeline.run_directory import RunDirectory, fresh_output
+from pipeline.runs.directory import RunDirectory, fresh_output
 
 TOO_MANY_ERROR_ROWS = 3
 

@@ -15,7 +15,7 @@ from actors.reward import RewardActor
 from pipeline.config.align import AlignConfig
 from pipeline.draws import row_key
 from pipeline.records import PromptRow, ProposeCohort, TokenArray
-from pipeline.usage import RoleUsage
+from pipeline.runs.usage import RoleUsage
 
 
 class MeasuredPolicyActor(PolicyActor):

@@ -13,7 +13,7 @@ from actors.benchmark.reference_contenders import load_plain
 from actors.benchmark.workload import Lockstep, Workload
 from pipeline.benchmark_config import BenchmarkConfig
 from pipeline.records import CallStats, TokenArray
-from pipeline.usage import RoleUsage
+from pipeline.runs.usage import RoleUsage
 
 PAGE_SIZE = 16  # of the default 256, a segment fills a sixteenth: few prefixes would be found
 MAX_BATCH_TOKENS = 2048

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass, field
 
 from actors.benchmark.workload import Lockstep
-from pipeline.usage import RoleUsage
+from pipeline.runs.usage import RoleUsage
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from actors.benchmark.model_folders import NO_TOKEN, ModelFolders
 from actors.benchmark.workload import Lockstep, Workload
 from pipeline.benchmark_config import BenchmarkConfig
 from pipeline.records import CallStats, TokenArray
-from pipeline.usage import RoleUsage
+from pipeline.runs.usage import RoleUsage
 
 ProposeSegments = Callable[[list[TokenArray], int], tuple[torch.Tensor, int]]
 

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from actors.benchmark.measurement import Measurement
 from actors.benchmark.report import BenchmarkReport, ContenderReport
-from pipeline.usage import RoleUsage
+from pipeline.runs.usage import RoleUsage
 
 Figure = Callable[[Measurement], float | None]
 NOTHING = "–"

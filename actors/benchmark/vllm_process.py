@@ -13,7 +13,7 @@ from actors.benchmark.measurement import Measurement, ProcessUsage
 from actors.benchmark.workload import Workload
 from pipeline.benchmark_config import BenchmarkConfig
 from pipeline.errors import ModelError
-from pipeline.usage import RoleUsage
+from pipeline.runs.usage import RoleUsage
 
 SCRIPT = Path(__file__).with_name("vllm_contender.py")
 

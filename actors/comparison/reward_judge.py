@@ -20,12 +20,12 @@ from actors.rendering import make_renderer
 from actors.run import cluster
 from pipeline.comparison.config import RewardModelJudge
 from pipeline.comparison.judging import Runs, ScoreJudge
-from pipeline.comparison.outputs import Floats, RunFacts, RunRows
 from pipeline.comparison.verdict_store import VerdictStore, verdict_key
 from pipeline.config.align import AlignConfig, EngineConfig, GenerationConfig, ModelConfig, RewardConfig
 from pipeline.errors import RowError
-from pipeline.fingerprint import model_files
 from pipeline.records import PromptRow, ScoreCohort, TokenArray
+from pipeline.runs.fingerprint import model_files
+from pipeline.runs.outputs import Floats, RunFacts, RunRows
 from pipeline.strategy_config import VanillaConfig
 
 

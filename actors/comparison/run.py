@@ -21,10 +21,10 @@ from pipeline.comparison.figures import CompareFigures
 from pipeline.comparison.judging import Judged, Prompts, Runs, judge_pairs, judge_scores, text_judge
 from pipeline.comparison.llm_judge import LlmPairJudge
 from pipeline.comparison.loading import Comparison
-from pipeline.comparison.outputs import read_run
 from pipeline.comparison.report import write_report
 from pipeline.comparison.resampling import Resampler
 from pipeline.comparison.verdict import verdict
+from pipeline.runs.outputs import read_run
 from pipeline.storage import Location, locate
 
 

@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from actors.serving.generation import Admission, Generation
 from pipeline.records import RowResult
-from pipeline.usage import CoordinatorUsage
+from pipeline.runs.usage import CoordinatorUsage
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 

@@ -25,7 +25,7 @@ from pipeline.dataset.graph import shard_block, unpack_rows
 from pipeline.dataset.rows import check_rows
 from pipeline.dataset.schema import build_table
 from pipeline.records import PromptRow
-from pipeline.usage import CoordinatorUsage
+from pipeline.runs.usage import CoordinatorUsage
 
 PATIENCE_S = 30.0  # real seconds that the graph may take for a shard it owes, before the clock goes on without it
 

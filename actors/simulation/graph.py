@@ -19,8 +19,8 @@ from pipeline.dataset.graph import AlignerSpec, calls_in_flight, run_graph, shar
 from pipeline.dataset.plan import InputPlan
 from pipeline.dataset.schema import build_table
 from pipeline.records import RowResult
+from pipeline.runs.usage import CoordinatorUsage
 from pipeline.storage import Location
-from pipeline.usage import CoordinatorUsage
 
 ANSWER = "a response of the usual length " * 8
 

@@ -11,7 +11,7 @@ from actors.simulation.virtual_time import VirtualModel, VirtualTimeLoop
 from actors.slots import slots_per_reward
 from pipeline.config.align import AlignConfig
 from pipeline.records import PromptRow
-from pipeline.usage import CoordinatorUsage
+from pipeline.runs.usage import CoordinatorUsage
 
 STEADY = (0.2, 0.8)  # between these parts of the rows, the cell neither fills nor empties
 

@@ -6,7 +6,7 @@ are left out; of a conversation of several turns the whole text is the instructi
 
 import json
 
-from pipeline.comparison.outputs import RunRows
+from pipeline.runs.outputs import RunRows
 from pipeline.storage import Location
 
 

@@ -11,12 +11,12 @@ from pipeline.comparison.equal_compute import frontier
 from pipeline.comparison.evidence import Evidence
 from pipeline.comparison.figures import CompareFigures, ContenderFigures, JudgeFigures
 from pipeline.comparison.judging import Judged
-from pipeline.comparison.outputs import RunRows
 from pipeline.comparison.ranks import spearman
 from pipeline.comparison.readings import Qualities, equal_compute_readings, win_matrix
 from pipeline.comparison.resampling import Estimate, mean_over_seeds, overall_mean
 from pipeline.comparison.segments import overall_rates, segment_figures
-from pipeline.comparison.wins import shares_draws
+from pipeline.runs.outputs import RunRows
+from pipeline.runs.wins import shares_draws
 
 COSTS = ("policy_tokens", "reward_tokens", "policy_calls", "reward_calls", "response_tokens")
 

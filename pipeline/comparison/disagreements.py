@@ -9,7 +9,7 @@ import numpy as np
 from pipeline.comparison.evidence import Evidence
 from pipeline.comparison.figures import Disagreement
 from pipeline.comparison.judging import run_pairs
-from pipeline.comparison.outputs import Floats, RunRows
+from pipeline.runs.outputs import Floats, RunRows
 
 
 def hacked(evidence: Evidence, contender: str) -> Floats:

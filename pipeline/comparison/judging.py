@@ -11,9 +11,9 @@ from typing import Protocol
 
 import numpy as np
 
-from pipeline.comparison.outputs import Floats, RunRows
-from pipeline.comparison.wins import seed_pairs, wins
 from pipeline.errors import InputError
+from pipeline.runs.outputs import Floats, RunRows
+from pipeline.runs.wins import seed_pairs, wins
 
 TextJudge = Callable[[str, str], float]
 TEXT_JUDGES = {"embedded": ("pipeline.embedded.judge", "gold_score")}

@@ -16,8 +16,8 @@ import numpy as np
 from pipeline.comparison.alpaca_eval import as_text
 from pipeline.comparison.chat_client import ask
 from pipeline.comparison.config import LlmJudge
-from pipeline.comparison.outputs import Floats, RunRows
 from pipeline.comparison.verdict_store import VerdictStore, verdict_key
+from pipeline.runs.outputs import Floats, RunRows
 
 INSTRUCTION = (
     "You compare two answers to a user. Judge how helpful, correct, relevant and harmless each one is. Do not favour "

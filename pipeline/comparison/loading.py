@@ -9,13 +9,13 @@ from importlib.util import find_spec
 from typing import Any
 
 from pipeline.comparison.config import JUDGE_KINDS, CompareConfig, ContenderConfig, JudgeConfig, LlmJudge
-from pipeline.comparison.outputs import open_run
 from pipeline.config.align import AlignConfig
 from pipeline.config.loading import load_tree, nearest, validate
 from pipeline.dataset.columns import InputColumns, check_columns
 from pipeline.dataset.plan import InputPlan, plan_input
 from pipeline.errors import ConfigError
-from pipeline.run_directory import RunDirectory
+from pipeline.runs.directory import RunDirectory
+from pipeline.runs.outputs import open_run
 
 OURS = ("output", "seed")  # keys of `jobs.align` that a comparison sets itself
 

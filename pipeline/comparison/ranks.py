@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pipeline.comparison.outputs import Floats
+from pipeline.runs.outputs import Floats
 
 
 def spearman(x: Floats, y: Floats) -> float | None:

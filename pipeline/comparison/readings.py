@@ -9,8 +9,8 @@ from pipeline.comparison.equal_compute import Mix, Point, best_mix
 from pipeline.comparison.evidence import Evidence
 from pipeline.comparison.figures import ContenderFigures, EqualCompute
 from pipeline.comparison.judging import paired_wins
-from pipeline.comparison.outputs import Floats
 from pipeline.comparison.resampling import Estimate, Resampler, mean_over_seeds, overall_mean
+from pipeline.runs.outputs import Floats
 
 
 @dataclass(frozen=True, slots=True)

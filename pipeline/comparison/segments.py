@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.comparison.figures import SegmentFigures
-from pipeline.comparison.outputs import Floats, RunRows
+from pipeline.runs.outputs import Floats, RunRows
 
 
 def segment_figures(runs: Sequence[RunRows]) -> tuple[SegmentFigures, ...]:

@@ -15,7 +15,7 @@ from actors.benchmark.report import BenchmarkReport, ContenderReport, find_ratio
 from actors.benchmark.workload import Lockstep, Workload
 from jobs.benchmark import main
 from pipeline.benchmark_config import ALL_CONTENDERS, BenchmarkConfig
-from pipeline.usage import RoleUsage
+from pipeline.runs.usage import RoleUsage
 from tests.handles import LocalHandle, LocalMethod
 
 TINY = {

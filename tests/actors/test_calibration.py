@@ -11,7 +11,7 @@ from pipeline.calibration.solving import Target
 from pipeline.config.loading import load_config
 from pipeline.dataset.columns import check_columns
 from pipeline.dataset.plan import plan_input
-from pipeline.run_directory import RunDirectory
+from pipeline.runs.directory import RunDirectory
 from tests.configs import fake_config
 
 pytestmark = pytest.mark.ray

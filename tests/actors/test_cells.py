@@ -21,7 +21,7 @@ from actors.slots import SlotPool, slots_per_reward
 from pipeline.config.loading import load_config
 from pipeline.dataset.columns import check_columns
 from pipeline.dataset.plan import plan_input
-from pipeline.run_directory import RunDirectory
+from pipeline.runs.directory import RunDirectory
 from tests.actors.test_coordinator import align_all, make_config, outcome, prompts
 from tests.actors.test_run import OURS, read, run
 from tests.handles import LocalHandle

@@ -16,8 +16,8 @@ from actors.comparison import reward_judge
 from actors.comparison.run import run_comparison
 from pipeline.comparison.figures import CompareFigures
 from pipeline.comparison.loading import load_comparison
-from pipeline.comparison.outputs import read_run
 from pipeline.errors import OutputError
+from pipeline.runs.outputs import read_run
 from pipeline.storage import locate
 
 pytestmark = pytest.mark.ray

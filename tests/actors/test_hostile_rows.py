@@ -15,7 +15,7 @@ from pipeline.dataset.columns import check_columns
 from pipeline.dataset.plan import plan_input
 from pipeline.dataset.rows import check_rows
 from pipeline.records import PromptRow
-from pipeline.run_directory import RunDirectory
+from pipeline.runs.directory import RunDirectory
 from tests.configs import fake_config
 from tests.handles import LocalHandle
 from tests.hostile_rows import MARKS, as_table, hostile_rows

@@ -8,7 +8,7 @@ from rich.console import Console
 from actors.monitor import Monitor, Process
 from actors.progress import Snapshot, format_seconds, shown_progress
 from pipeline.records import CallStats
-from pipeline.usage import CoordinatorUsage, RoleUsage
+from pipeline.runs.usage import CoordinatorUsage, RoleUsage
 
 USAGE = CoordinatorUsage(
     num_rows_done=30, num_segments=60, num_attempts=120, num_accepted_by_rule=48, num_response_tokens=900

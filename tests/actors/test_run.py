@@ -18,9 +18,9 @@ from pipeline.dataset.columns import check_columns
 from pipeline.dataset.plan import plan_input
 from pipeline.dataset.shards import write_shard
 from pipeline.errors import InputError, ModelError
-from pipeline.metrics import RunMetrics
-from pipeline.retry import begin_retry
-from pipeline.run_directory import RunDirectory
+from pipeline.runs.directory import RunDirectory
+from pipeline.runs.metrics import RunMetrics
+from pipeline.runs.retry import begin_retry
 from pipeline.storage import locate
 from tests.configs import fake_config
 

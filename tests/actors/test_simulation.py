@@ -14,9 +14,9 @@ from actors.simulation.costs import Costs, RoleCosts, _Call, _fit
 from actors.simulation.one_cell import simulate_cell, virtual_coordinator
 from actors.simulation.virtual_time import VirtualModel, VirtualTimeLoop
 from jobs.simulate import main
-from pipeline.advice import advise
 from pipeline.config.align import AlignConfig
 from pipeline.records import DrawKey, PromptRow, SamplingParams
+from pipeline.runs.advice import advise
 from pipeline.storage import locate
 from tests.actors.test_coordinator import align_all, make_config, outcome, prompts
 

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.dataset.plan import plan_input
-from pipeline.run_directory import RunDirectory, fresh_output
+from pipeline.runs.directory import RunDirectory, fresh_output
 from tests.configs import fake_config
 
 YAML = """

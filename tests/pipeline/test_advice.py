@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from pipeline.advice import advise
 from pipeline.config.cluster import ClusterConfig
 from pipeline.records import CallStats
-from pipeline.usage import CoordinatorUsage, RoleUsage
+from pipeline.runs.advice import advise
+from pipeline.runs.usage import CoordinatorUsage, RoleUsage
 
 
 def calls(sizes_and_seconds, idle_s=0.0):

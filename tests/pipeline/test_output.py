@@ -12,9 +12,9 @@ from pipeline.dataset.plan import plan_input
 from pipeline.dataset.schema import SEGMENT_TYPE, build_table, output_schema
 from pipeline.dataset.shards import committed_shards, gather_parts, part_files, shard_file, write_shard
 from pipeline.errors import OutputError
-from pipeline.metrics import measure_output
 from pipeline.records import RowResult, SegmentRecord
-from pipeline.run_directory import RunDirectory
+from pipeline.runs.directory import RunDirectory
+from pipeline.runs.metrics import measure_output
 from pipeline.storage import locate
 from tests.configs import fake_config
 

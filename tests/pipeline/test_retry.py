@@ -13,8 +13,8 @@ from pipeline.dataset.reading import read_shards
 from pipeline.dataset.schema import build_table, output_schema
 from pipeline.dataset.shards import gather_parts, part_files, write_shard
 from pipeline.records import RowResult
-from pipeline.retry import begin_retry, count_error_rows, end_retry, merge_retry, open_retry
-from pipeline.run_directory import RunDirectory
+from pipeline.runs.directory import RunDirectory
+from pipeline.runs.retry import begin_retry, count_error_rows, end_retry, merge_retry, open_retry
 from tests.configs import fake_config
 
 GOOD = RowResult("stars", 0, "stop", response="first", reward=0.5)

@@ -10,9 +10,9 @@ import pytest
 from pipeline.comparison.chat_client import ask
 from pipeline.comparison.config import LlmJudge
 from pipeline.comparison.llm_judge import LlmPairJudge, parse_verdict, shows_second_first
-from pipeline.comparison.outputs import read_run
 from pipeline.comparison.verdict_store import VerdictStore
 from pipeline.errors import ModelError
+from pipeline.runs.outputs import read_run
 from tests.pipeline.comparison.made_up_runs import row, write_run
 
 IDS = [f"p{i}" for i in range(24)]

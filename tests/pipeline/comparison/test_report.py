@@ -13,12 +13,12 @@ from pipeline.comparison.evidence import REWARD, Evidence
 from pipeline.comparison.figures import CompareFigures
 from pipeline.comparison.judging import Prompts, judge_pairs, judge_scores
 from pipeline.comparison.markdown import to_markdown
-from pipeline.comparison.outputs import read_run
 from pipeline.comparison.page import to_page
 from pipeline.comparison.report import write_report
 from pipeline.comparison.resampling import Resampler
 from pipeline.comparison.verdict import verdict
 from pipeline.errors import InputError
+from pipeline.runs.outputs import read_run
 from pipeline.storage import locate
 from tests.pipeline.comparison.made_up_runs import row, segment, write_run
 

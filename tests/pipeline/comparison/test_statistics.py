@@ -6,7 +6,7 @@ from scipy import stats
 
 from pipeline.comparison.ranks import mean_ranks, spearman
 from pipeline.comparison.resampling import Resampler, mean_over_seeds, overall_mean
-from pipeline.comparison.wins import RunningMean, seed_pairs, shares_draws, wins
+from pipeline.runs.wins import RunningMean, seed_pairs, shares_draws, wins
 
 NAN = np.nan
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.comparison.outputs import Floats
+from pipeline.runs.outputs import Floats
 
 
 def wins(ours: Floats, theirs: Floats) -> Floats:

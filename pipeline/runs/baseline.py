@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.comparison.judging import load_text_judge
-from pipeline.comparison.wins import RunningMean, wins
 from pipeline.config.align import AlignConfig
 from pipeline.dataset.shards import part_files
-from pipeline.metrics import Comparison
+from pipeline.runs.metrics import Comparison
+from pipeline.runs.wins import RunningMean, wins
 from pipeline.storage import Location
 
 

@@ -6,7 +6,7 @@
     out/_run/metrics.json         written when the run is finished
     out/_run/error.log            the traceback of the last start that failed
     out/_run/shards/              committed shards; deleted once gathered
-    out/_run/retry/               error rows that are being redone (`pipeline.retry`)
+    out/_run/retry/               error rows that are being redone (`pipeline.runs.retry`)
     out/_run/baseline/            the same, for the rows decoded plainly
 
 Invariant: `gathered` in the manifest names a stage only after all its part files are in place.
@@ -28,7 +28,7 @@ from pipeline.dataset.files import reads
 from pipeline.dataset.plan import InputPlan
 from pipeline.dataset.shards import SHARD_NAME, part_file, part_files
 from pipeline.errors import OutputError
-from pipeline.fingerprint import ROWS_PER_SHARD, differences, fingerprint, package_version
+from pipeline.runs.fingerprint import ROWS_PER_SHARD, differences, fingerprint, package_version
 from pipeline.storage import TEMPORARY_PREFIX, Location, locate
 
 JOB_FOLDER = "/runtime_resources/working_dir_files/"  # where Ray unpacks what `ray job submit` sends

@@ -12,11 +12,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
-from pipeline.advice import Advice, advise
 from pipeline.config.align import AlignConfig
 from pipeline.dataset.shards import part_files
+from pipeline.runs.advice import Advice, advise
+from pipeline.runs.usage import RoleUsage, UsageByCell, total_usage
 from pipeline.storage import Location
-from pipeline.usage import RoleUsage, UsageByCell, total_usage
 
 SUMMED = ("num_prompt_tokens", "num_response_tokens", "num_policy_tokens", "num_reward_tokens")
 

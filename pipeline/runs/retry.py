@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from pipeline.dataset.columns import InputColumns, input_schema
 from pipeline.dataset.plan import InputPlan, plan_file
 from pipeline.dataset.shards import part_files, read_shard_rows
-from pipeline.run_directory import Stage
+from pipeline.runs.directory import Stage
 from pipeline.storage import Location
 
 INDEX_COLUMN = "_stars_row_index"

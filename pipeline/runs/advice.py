@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.config.cluster import ClusterConfig
-from pipeline.usage import CoordinatorUsage, RoleUsage
+from pipeline.runs.usage import CoordinatorUsage, RoleUsage
 
 STARVED = 0.5  # busy less than this, both roles wait for something that no GPU mends
 
