@@ -20,7 +20,7 @@ from typing import Any
 from actors.candidates import CandidateLog
 from actors.cohorts import CohortQueue, CohortScheduler
 from actors.patience import Keeper, PatientModel
-from actors.rendering import RenderedPrompt, Renderer, make_renderer
+from actors.rendering.renderer import RenderedPrompt, Renderer, make_renderer
 from actors.requests import (
     Ledger,
     ProposeRequest,

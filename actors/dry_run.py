@@ -15,7 +15,7 @@ from actors.model_limits import longest_model_len, read_model_configs
 from actors.placement import Cell, start_models, stop_models
 from actors.probe import PROBE_ROWS, Probe, is_at_hand, read_head, run_probe
 from actors.progress import format_seconds
-from actors.rendering import RenderedPrompt, Renderer, make_renderer
+from actors.rendering.renderer import RenderedPrompt, Renderer, make_renderer
 from actors.reservation import Reservation, cluster_gpus, reserved
 from actors.run import cluster
 from pipeline.config.align import AlignConfig

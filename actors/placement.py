@@ -15,12 +15,12 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.engines.backends import Role
-from actors.memory_probe import free_device_bytes, free_host_bytes
 from actors.model_loading import CONTROL, LoadingModel, wait_until_loaded
+from actors.models.policy import MAX_CONCURRENT_CALLS, PolicyActor
+from actors.models.process_memory import free_device_bytes, free_host_bytes
+from actors.models.reward import RewardActor
 from actors.monitor import Monitor
-from actors.policy import MAX_CONCURRENT_CALLS, PolicyActor
 from actors.reservation import Reservation
-from actors.reward import RewardActor
 from actors.slots import slots_per_reward
 from pipeline.config.align import AlignConfig
 from pipeline.dataset.columns import InputColumns

@@ -14,7 +14,7 @@ def prompt_text(config: AlignConfig) -> TextFormat:
     """
     if config.policy.backend == "fake":
         return TextFormat(lambda messages: "\n".join(message["content"] for message in messages), "")
-    from actors.chat_rendering import load_tokenizer, render_chat
+    from actors.rendering.chat import load_tokenizer, render_chat
 
     tokenizer = load_tokenizer("policy", config.policy.model)
     adds_begin = tokenizer.bos_token_id is not None and tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id

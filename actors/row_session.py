@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from actors.rendering import RenderedPrompt, Renderer
+from actors.rendering.renderer import RenderedPrompt, Renderer
 from actors.requests import Ledger, ProposeRequest, ScoreRequest
 from actors.stopping import end_at_stop, tokens_of_answer
 from pipeline.config.align import RewardConfig

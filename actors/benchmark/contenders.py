@@ -24,7 +24,7 @@ from actors.benchmark.reference_contenders import ReferenceContender
 from actors.benchmark.vllm_process import VllmProcess, vllm_interpreter
 from actors.benchmark.workload import Workload
 from actors.model_loading import last_line
-from actors.policy import MAX_CONCURRENT_CALLS
+from actors.models.policy import MAX_CONCURRENT_CALLS
 from actors.reservation import cluster_gpus
 from pipeline.benchmark_config import BenchmarkConfig, ContenderName
 

@@ -9,9 +9,9 @@ from actors.benchmark.measurement import Measurement, ProcessUsage, Stopwatch, l
 from actors.benchmark.workload import Lockstep, Workload
 from actors.coordinator import SegmentCoordinator
 from actors.engines.backends import load_engine
-from actors.policy import PolicyActor
-from actors.rendering import RenderedPrompt
-from actors.reward import RewardActor
+from actors.models.policy import PolicyActor
+from actors.models.reward import RewardActor
+from actors.rendering.renderer import RenderedPrompt
 from pipeline.config.align import AlignConfig
 from pipeline.draws import row_key
 from pipeline.records import PromptRow, ProposeCohort, TokenArray

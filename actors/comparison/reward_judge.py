@@ -16,7 +16,7 @@ from rich.console import Console
 
 from actors.model_limits import longest_model_len, read_model_configs
 from actors.placement import start_reward_model
-from actors.rendering import make_renderer
+from actors.rendering.renderer import make_renderer
 from actors.run import cluster
 from pipeline.comparison.config import RewardModelJudge
 from pipeline.comparison.judging import Runs, ScoreJudge

@@ -8,8 +8,8 @@ from pipeline.config.align import EngineConfig, ModelConfig
 Role = Literal["policy", "reward"]
 
 LOADERS: dict[tuple[Role, str], tuple[str, str]] = {
-    ("policy", "transformers"): ("actors.engines.loading", "load_policy"),
-    ("reward", "transformers"): ("actors.engines.loading", "load_reward"),
+    ("policy", "transformers"): ("actors.engines.pretrained", "load_policy"),
+    ("reward", "transformers"): ("actors.engines.pretrained", "load_reward"),
     ("policy", "fake"): ("actors.engines.fakes", "FakePolicy"),
     ("reward", "fake"): ("actors.engines.fakes", "FakeReward"),
 }

@@ -14,10 +14,10 @@ from ray.serve import Application
 from actors.engine_shape import with_engine_shape
 from actors.memory_places import find_places
 from actors.model_limits import longest_model_len, read_model_configs
+from actors.models.policy import MAX_CONCURRENT_CALLS, PolicyActor
+from actors.models.reward import RewardActor
 from actors.placement import hidden_gpus
-from actors.policy import MAX_CONCURRENT_CALLS, PolicyActor
 from actors.reservation import reserved
-from actors.reward import RewardActor
 from actors.serving.ingress import Ingress
 from actors.serving.server_config import ServeConfig
 from actors.slots import slots_per_reward

@@ -11,7 +11,7 @@ from actors.coordinator import SegmentCoordinator
 from actors.engines.fakes import FakePolicy, FakeReward
 from actors.engines.policy_engine import PolicyEngine
 from actors.engines.reward_engine import RewardEngine
-from actors.rendering import RenderedPrompt
+from actors.rendering.renderer import RenderedPrompt
 from pipeline.config.align import AlignConfig
 from pipeline.errors import ModelError
 from pipeline.records import PromptRow, Scores

@@ -9,8 +9,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from actors.engine_shape import MemoryPlace, expected_peaks, with_engine_shape
 from actors.memory import PROCESS_BYTES
-from actors.memory_probe import free_host_bytes, peak_bytes
 from actors.model_sizes import model_memory
+from actors.models.process_memory import free_host_bytes, peak_bytes
 from pipeline.config.align import ModelConfig
 from pipeline.errors import ConfigError
 from tests.configs import fake_config

@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from actors.chat_rendering import ChatRenderer
 from actors.coordinator import SegmentCoordinator
 from actors.engines.fakes import FakePolicy, FakeReward
+from actors.rendering.chat import ChatRenderer
 from actors.run import run_align
 from pipeline.dataset.columns import check_columns
 from pipeline.dataset.plan import plan_input

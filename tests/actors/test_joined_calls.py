@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from actors.engines.policy_engine import PolicyEngine
-from actors.joined_calls import JoinedCalls
+from actors.models.continuous_batching import JoinedCalls
 from pipeline.errors import ModelOutOfMemory
 from tests.actors.test_slot_engine import cohort_of
 from tests.tiny_models import CONFIGS, VOCABULARY, causal_model, engine_config

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from actors.coordinator import SegmentCoordinator
 from actors.engines.policy_engine import PolicyEngine
 from actors.engines.reward_engine import RewardEngine
-from actors.rendering import RenderedPrompt
+from actors.rendering.renderer import RenderedPrompt
 from pipeline.config.align import AlignConfig
 from pipeline.records import PromptRow
 from pipeline.strategies.acceptance import acceptance_probability

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from actors.engine_holder import EngineHolder
 from actors.engines.fakes import FakePolicy, FakeReward
+from actors.models.engine_holder import EngineHolder
 from pipeline.errors import ModelOutOfMemory
 from pipeline.records import PromptRow, Proposals, split_prefixes
 from tests.actors.test_coordinator import align_all, fake_engines, make_config, outcome, prompts

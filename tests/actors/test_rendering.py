@@ -8,8 +8,8 @@ import pytest
 from transformers import AutoTokenizer
 
 import pipeline.embedded
-from actors.chat_rendering import ChatRenderer
-from actors.rendering import ByteRenderer
+from actors.rendering.chat import ChatRenderer
+from actors.rendering.renderer import ByteRenderer
 from actors.row_session import reward_prefix
 from pipeline.config.align import RewardConfig
 from pipeline.config.loading import load_config

@@ -11,7 +11,7 @@ import jinja2
 import numpy as np
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from actors.rendering import Messages, RenderedPrompt, messages_of
+from actors.rendering.renderer import Messages, RenderedPrompt, messages_of
 from pipeline.config.align import AlignConfig
 from pipeline.errors import ConfigError, RowError
 from pipeline.records import PromptRow, TokenArray

@@ -40,7 +40,7 @@ def make_renderer(config: AlignConfig) -> Renderer:
     """The renderer that fits the config's backend."""
     if config.policy.backend == "fake":
         return ByteRenderer()
-    from actors.chat_rendering import ChatRenderer  # imports transformers
+    from actors.rendering.chat import ChatRenderer  # imports transformers
 
     return ChatRenderer(config)
 

@@ -1,8 +1,8 @@
 """The policy actor: a plain class around one policy engine; placement turns it into a Ray actor."""
 
-from actors.engine_holder import EngineHolder
-from actors.joined_calls import JoinedCalls
-from actors.memory_probe import peak_bytes
+from actors.models.continuous_batching import JoinedCalls
+from actors.models.engine_holder import EngineHolder
+from actors.models.process_memory import peak_bytes
 from pipeline.config.align import EngineConfig, ModelConfig
 from pipeline.records import Proposals, ProposeCohort
 

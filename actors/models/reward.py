@@ -1,7 +1,7 @@
 """The reward actor: a plain class around one reward engine; placement turns it into a Ray actor."""
 
-from actors.engine_holder import EngineHolder
-from actors.memory_probe import peak_bytes
+from actors.models.engine_holder import EngineHolder
+from actors.models.process_memory import peak_bytes
 from pipeline.config.align import EngineConfig, RewardConfig
 from pipeline.records import ScoreCohort, Scores
 

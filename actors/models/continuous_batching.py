@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from actors.engine_holder import EngineHolder
+from actors.models.engine_holder import EngineHolder
 from pipeline.errors import ModelOutOfMemory
 from pipeline.records import Proposals, ProposeCohort
 

@@ -1,0 +1,1 @@
+"""The policy and reward actors: plain classes around an engine."""
