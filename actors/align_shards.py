@@ -13,11 +13,11 @@ from typing import Any
 import pyarrow as pa
 import ray
 
-from actors.coordinator import SegmentCoordinator
+from actors.coordination.coordinator import SegmentCoordinator
+from actors.coordination.timeouts import Keeper
 from actors.keeper import ActorKeeper
 from actors.live_metrics import LiveMetrics
 from actors.monitor import Process
-from actors.patience import Keeper
 from actors.placement import Cell, Models
 from pipeline.config.align import AlignConfig
 from pipeline.dataset.columns import InputColumns

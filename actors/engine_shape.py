@@ -7,9 +7,9 @@ slots give way first, as long as there are enough of them to keep the models bus
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from actors.coordination.slots import slots_per_reward
 from actors.engines.backends import Role
 from actors.memory import MemoryNeed, ModelMemory, gigabytes
-from actors.slots import slots_per_reward
 from pipeline.config.align import AlignConfig
 from pipeline.config.cluster import ClusterConfig
 from pipeline.errors import ConfigError

@@ -13,8 +13,8 @@ from ray import ActorID
 from ray._private.worker import global_worker
 
 from actors.actor_records import actor_record, is_alive
+from actors.coordination.timeouts import MAX_REPLACEMENTS
 from actors.monitor import Process
-from actors.patience import MAX_REPLACEMENTS
 from actors.placement import Models
 from pipeline.errors import ModelError
 
@@ -22,7 +22,7 @@ POLL_INTERVAL_S = 0.2
 
 
 class ActorKeeper:
-    """The keeper of one Ray actor; see `actors.patience.Keeper`.
+    """The keeper of one Ray actor; see `actors.coordination.timeouts.Keeper`.
 
     Args:
         handle: of the actor; it must be restartable, or replacing it ends it for good.

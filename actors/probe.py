@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from huggingface_hub import try_to_load_from_cache
 
-from actors.coordinator import SegmentCoordinator
+from actors.coordination.coordinator import SegmentCoordinator
 from actors.engines.backends import Role
 from actors.gpu_shares import GpuShares
 from actors.placement import Cell

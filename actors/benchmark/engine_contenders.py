@@ -7,7 +7,7 @@ import numpy as np
 
 from actors.benchmark.measurement import Measurement, ProcessUsage, Stopwatch, lockstep_measurement, process_usage
 from actors.benchmark.workload import Lockstep, Workload
-from actors.coordinator import SegmentCoordinator
+from actors.coordination.coordinator import SegmentCoordinator
 from actors.engines.backends import load_engine
 from actors.models.policy import PolicyActor
 from actors.models.reward import RewardActor

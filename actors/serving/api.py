@@ -13,7 +13,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from actors.coordinator import SegmentCoordinator
+from actors.coordination.coordinator import SegmentCoordinator
 from actors.serving.errors import ApiError, server_failed
 from actors.serving.generation import Admission, Generation
 from actors.serving.metrics import ServerMetrics, Watch

@@ -11,6 +11,7 @@ from typing import Any
 from ray import serve
 from ray.serve import Application
 
+from actors.coordination.slots import slots_per_reward
 from actors.engine_shape import with_engine_shape
 from actors.memory_places import find_places
 from actors.model_limits import longest_model_len, read_model_configs
@@ -20,7 +21,6 @@ from actors.placement import hidden_gpus
 from actors.reservation import reserved
 from actors.serving.ingress import Ingress
 from actors.serving.server_config import ServeConfig
-from actors.slots import slots_per_reward
 from pipeline.errors import ConfigError
 
 MANY = 10_000  # the ingress itself refuses what is too much, in microseconds; Serve must let it

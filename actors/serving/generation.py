@@ -9,7 +9,7 @@ import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-from actors.coordinator import SegmentCoordinator
+from actors.coordination.coordinator import SegmentCoordinator
 from actors.serving.errors import ApiError, models_unavailable, server_failed
 from actors.serving.requests import Plan
 from pipeline.errors import ModelError

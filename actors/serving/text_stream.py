@@ -7,7 +7,7 @@ sequence) are held back.
 
 from collections.abc import Callable
 
-from actors.stopping import text_before_stop
+from actors.coordination.stopping import text_before_stop
 from pipeline.records import TokenArray
 
 HALF_CHARACTER = "\ufffd"

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from actors.coordinator import SegmentCoordinator
+from actors.coordination.coordinator import SegmentCoordinator
 from actors.simulation.one_cell import virtual_coordinator
 from actors.simulation.virtual_time import VirtualTimeLoop
 from pipeline.config.align import AlignConfig

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import TypeAdapter
 
-from actors.coordinator import SegmentCoordinator
+from actors.coordination.coordinator import SegmentCoordinator
 from actors.placement import Cell
 from pipeline.config.align import AlignConfig
 from pipeline.records import CallStats, PromptRow

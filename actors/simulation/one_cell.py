@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from actors.coordinator import SegmentCoordinator
+from actors.coordination.coordinator import SegmentCoordinator
+from actors.coordination.slots import slots_per_reward
 from actors.engines.fakes import FakePolicy, FakeReward
 from actors.simulation.virtual_time import VirtualModel, VirtualTimeLoop
-from actors.slots import slots_per_reward
 from pipeline.config.align import AlignConfig
 from pipeline.records import PromptRow
 from pipeline.runs.usage import CoordinatorUsage

@@ -44,13 +44,13 @@ DECIDING_SOURCES = (
     "pipeline/dataset/rows.py",
     "pipeline/dataset/reading.py",
     "pipeline/strategies/*.py",
-    "actors/candidates.py",
+    "actors/coordination/candidates.py",
     "actors/rendering/chat.py",
-    "actors/cohorts.py",
-    "actors/coordinator.py",
+    "actors/coordination/cohorts.py",
+    "actors/coordination/coordinator.py",
     "actors/rendering/renderer.py",
-    "actors/row_session.py",
-    "actors/stopping.py",
+    "actors/coordination/row_session.py",
+    "actors/coordination/stopping.py",
     "actors/engines/*.py",
 )
 SOURCE_ROOT = Path(__file__).parent.parent

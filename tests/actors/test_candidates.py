@@ -5,7 +5,7 @@ from itertools import groupby
 import numpy as np
 import pytest
 
-from actors.candidates import CandidateLog
+from actors.coordination.candidates import CandidateLog
 from pipeline.config.align import AlignConfig
 from pipeline.records import Judgement, Segment
 from pipeline.strategies.task import report_nothing

@@ -5,8 +5,8 @@ import asyncio
 import numpy as np
 import pytest
 
-from actors.cohorts import CohortQueue, CohortScheduler
-from actors.requests import Ledger, ProposeRequest, ScoreRequest
+from actors.coordination.cohorts import CohortQueue, CohortScheduler
+from actors.coordination.requests import Ledger, ProposeRequest, ScoreRequest
 from pipeline.config.align import CoordinatorConfig
 from pipeline.records import CallStats, DrawKey, SamplingParams
 

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from actors.coordinator import SegmentCoordinator
+from actors.coordination.coordinator import SegmentCoordinator
 from actors.engines.fakes import FakePolicy, FakeReward
 from actors.engines.policy_engine import PolicyEngine
 from actors.engines.reward_engine import RewardEngine

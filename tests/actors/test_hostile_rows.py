@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from actors.coordinator import SegmentCoordinator
+from actors.coordination.coordinator import SegmentCoordinator
 from actors.engines.fakes import FakePolicy, FakeReward
 from actors.rendering.chat import ChatRenderer
 from actors.run import run_align

@@ -14,7 +14,7 @@ import scipy.stats
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, LlamaConfig
 
-from actors.coordinator import SegmentCoordinator
+from actors.coordination.coordinator import SegmentCoordinator
 from actors.engines.policy_engine import PolicyEngine
 from actors.engines.reward_engine import RewardEngine
 from actors.rendering.renderer import RenderedPrompt

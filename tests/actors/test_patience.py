@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from actors.patience import MAX_REPLACEMENTS, PatientModel
+from actors.coordination.timeouts import MAX_REPLACEMENTS, PatientModel
 from pipeline.errors import ModelError
 
 TIMEOUT_S = 0.1

@@ -8,9 +8,9 @@ import pytest
 from transformers import AutoTokenizer
 
 import pipeline.embedded
+from actors.coordination.row_session import reward_prefix
 from actors.rendering.chat import ChatRenderer
 from actors.rendering.renderer import ByteRenderer
-from actors.row_session import reward_prefix
 from pipeline.config.align import RewardConfig
 from pipeline.config.loading import load_config
 from pipeline.errors import ConfigError, RowError

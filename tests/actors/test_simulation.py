@@ -8,8 +8,8 @@ import time
 import numpy as np
 import pytest
 
+from actors.coordination.requests import Ledger, ProposeRequest, propose_cohort
 from actors.engines.fakes import FakePolicy
-from actors.requests import Ledger, ProposeRequest, propose_cohort
 from actors.simulation.costs import Costs, RoleCosts, _Call, _fit
 from actors.simulation.one_cell import simulate_cell, virtual_coordinator
 from actors.simulation.virtual_time import VirtualModel, VirtualTimeLoop

@@ -5,9 +5,9 @@ import asyncio
 import numpy as np
 import pytest
 
-from actors.coordinator import SegmentCoordinator
-from actors.slots import SlotPool
-from actors.stopping import tokens_of_answer
+from actors.coordination.coordinator import SegmentCoordinator
+from actors.coordination.slots import SlotPool
+from actors.coordination.stopping import tokens_of_answer
 from pipeline.records import PromptRow
 from tests.actors.test_coordinator import align_all, fake_engines, make_config
 from tests.handles import LocalHandle

@@ -4,7 +4,7 @@ A prompt's life:
 1. `align` renders and tokenises it, or turns its fault into an error result;
 2. it waits for its slots, one per lane;
 3. its strategy asks for proposals and scores; each request names the slot and the whole token prefix;
-4. requests wait in two queues, and cohorts of them go to whichever model is free (`actors.cohorts`);
+4. requests wait in two queues, and cohorts of them go to whichever model is free (`actors.coordination.cohorts`);
 5. answers wake the strategy, and so on until the response is complete;
 6. its slots are given back and the result is one `RowResult`.
 
@@ -17,11 +17,9 @@ from dataclasses import fields, replace
 from functools import partial
 from typing import Any
 
-from actors.candidates import CandidateLog
-from actors.cohorts import CohortQueue, CohortScheduler
-from actors.patience import Keeper, PatientModel
-from actors.rendering.renderer import RenderedPrompt, Renderer, make_renderer
-from actors.requests import (
+from actors.coordination.candidates import CandidateLog
+from actors.coordination.cohorts import CohortQueue, CohortScheduler
+from actors.coordination.requests import (
     Ledger,
     ProposeRequest,
     ScoreRequest,
@@ -30,9 +28,11 @@ from actors.requests import (
     propose_cohort,
     score_cohort,
 )
-from actors.row_session import RowSession
-from actors.slots import SlotPool, slots_per_reward
-from actors.stopping import text_before_stop
+from actors.coordination.row_session import RowSession
+from actors.coordination.slots import SlotPool, slots_per_reward
+from actors.coordination.stopping import text_before_stop
+from actors.coordination.timeouts import Keeper, PatientModel
+from actors.rendering.renderer import RenderedPrompt, Renderer, make_renderer
 from pipeline.config.align import AlignConfig
 from pipeline.draws import row_key
 from pipeline.errors import RowError
@@ -61,7 +61,7 @@ class SegmentCoordinator:
         policies: handles of the cell's policy actors: `await policy.propose.remote(cohort)` gives Proposals. Each holds
             `engine.slots` slots.
         rewards: handles of its reward actors: `await reward.score.remote(cohort)` gives Scores. Each holds
-            `actors.slots.slots_per_reward` slots. Any two lists of handles will do: actors, deployments, threads.
+            `actors.coordination.slots.slots_per_reward` slots. Any two lists of handles will do: actors, deployments, threads.
         renderer: text to tokens; None makes the one that fits the config's models.
         keepers: by role, one per handle, replace models that hang; without them, a model that gives no answer fails the
             run.

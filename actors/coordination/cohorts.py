@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from actors.requests import ProposeRequest, ScoreRequest
+from actors.coordination.requests import ProposeRequest, ScoreRequest
 from pipeline.config.align import CoordinatorConfig
 from pipeline.errors import ModelOutOfMemory, RowError
 from pipeline.records import CallStats

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from actors.coordination.requests import Ledger, ProposeRequest, ScoreRequest
+from actors.coordination.stopping import end_at_stop, tokens_of_answer
 from actors.rendering.renderer import RenderedPrompt, Renderer
-from actors.requests import Ledger, ProposeRequest, ScoreRequest
-from actors.stopping import end_at_stop, tokens_of_answer
 from pipeline.config.align import RewardConfig
 from pipeline.errors import RowError
 from pipeline.records import DrawKey, EntropyStop, SamplingParams, Segment, TokenArray
 
 if TYPE_CHECKING:
-    from actors.coordinator import SegmentCoordinator
+    from actors.coordination.coordinator import SegmentCoordinator
 
 
 class RowSession:
