@@ -8,16 +8,16 @@ from contextlib import contextmanager
 
 from rich.console import Console
 
-from actors.engine_shape import MemoryPlace, with_engine_shape
-from actors.gpu_shares import share_gpus, sum_shown
-from actors.memory_places import find_places
-from actors.model_limits import longest_model_len, read_model_configs
-from actors.placement import Cell, start_models, stop_models
+from actors.cluster.gpu_reservation import Reservation, cluster_gpus, reserved
+from actors.cluster.gpu_shares import share_gpus, sum_shown
+from actors.cluster.placement import Cell, start_models, stop_models
 from actors.probe import PROBE_ROWS, Probe, is_at_hand, read_head, run_probe
 from actors.progress import format_seconds
 from actors.rendering.renderer import RenderedPrompt, Renderer, make_renderer
-from actors.reservation import Reservation, cluster_gpus, reserved
 from actors.run import cluster
+from actors.startup.engine_shape import MemoryPlace, with_engine_shape
+from actors.startup.memory_pools import find_places
+from actors.startup.model_limits import longest_model_len, read_model_configs
 from pipeline.config.align import AlignConfig
 from pipeline.dataset.columns import InputColumns
 from pipeline.dataset.plan import InputPlan

@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 from huggingface_hub import try_to_load_from_cache
 
+from actors.cluster.gpu_shares import GpuShares
+from actors.cluster.placement import Cell
 from actors.coordination.coordinator import SegmentCoordinator
 from actors.engines.backends import Role
-from actors.gpu_shares import GpuShares
-from actors.placement import Cell
 from pipeline.config.align import AlignConfig, ModelConfig
 from pipeline.config.cluster import ClusterConfig
 from pipeline.dataset.columns import InputColumns

@@ -9,8 +9,8 @@ import ray
 from rich.console import Console
 
 from actors.align_shards import AlignShards
+from actors.cluster.placement import Models, peak_memory, start_monitor, start_retry_duplicates
 from actors.keeper import CoordinatorWatch, RestartWatch
-from actors.placement import Models, peak_memory, start_monitor, start_retry_duplicates
 from actors.progress import shown_progress
 from pipeline.config.align import AlignConfig
 from pipeline.dataset.columns import InputColumns, input_schema

@@ -23,9 +23,9 @@ from actors.benchmark.model_folders import ModelFolders
 from actors.benchmark.reference_contenders import ReferenceContender
 from actors.benchmark.vllm_process import VllmProcess, vllm_interpreter
 from actors.benchmark.workload import Workload
-from actors.model_loading import last_line
+from actors.cluster.gpu_reservation import cluster_gpus
+from actors.cluster.model_loading import last_line
 from actors.models.policy import MAX_CONCURRENT_CALLS
-from actors.reservation import cluster_gpus
 from pipeline.benchmark_config import BenchmarkConfig, ContenderName
 
 

@@ -15,7 +15,7 @@ from actors.benchmark.plot import draw_report
 from actors.benchmark.report import BenchmarkReport, ContenderReport, find_ratios, this_machine
 from actors.benchmark.table import show_report
 from actors.benchmark.workload import Workload
-from actors.model_loading import last_line
+from actors.cluster.model_loading import last_line
 from actors.run import cluster
 from pipeline.benchmark_config import BenchmarkConfig
 from pipeline.errors import ConfigError

@@ -11,16 +11,16 @@ from typing import Any
 from ray import serve
 from ray.serve import Application
 
+from actors.cluster.gpu_reservation import reserved
+from actors.cluster.placement import hidden_gpus
 from actors.coordination.slots import slots_per_reward
-from actors.engine_shape import with_engine_shape
-from actors.memory_places import find_places
-from actors.model_limits import longest_model_len, read_model_configs
 from actors.models.policy import MAX_CONCURRENT_CALLS, PolicyActor
 from actors.models.reward import RewardActor
-from actors.placement import hidden_gpus
-from actors.reservation import reserved
 from actors.serving.ingress import Ingress
 from actors.serving.server_config import ServeConfig
+from actors.startup.engine_shape import with_engine_shape
+from actors.startup.memory_pools import find_places
+from actors.startup.model_limits import longest_model_len, read_model_configs
 from pipeline.errors import ConfigError
 
 MANY = 10_000  # the ingress itself refuses what is too much, in microseconds; Serve must let it

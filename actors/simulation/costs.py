@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import TypeAdapter
 
+from actors.cluster.placement import Cell
 from actors.coordination.coordinator import SegmentCoordinator
-from actors.placement import Cell
 from pipeline.config.align import AlignConfig
 from pipeline.records import CallStats, PromptRow
 from pipeline.storage import Location

@@ -5,13 +5,13 @@ One cohort is in flight, so that no call shares its time with another.
 
 import numpy as np
 
-from actors.engine_shape import with_engine_shape
-from actors.memory_places import find_places
-from actors.model_limits import longest_model_len, read_model_configs
-from actors.placement import start_models, stop_models
-from actors.reservation import reserved
+from actors.cluster.gpu_reservation import reserved
+from actors.cluster.placement import start_models, stop_models
 from actors.run import cluster
 from actors.simulation.costs import Costs, measure_costs
+from actors.startup.engine_shape import with_engine_shape
+from actors.startup.memory_pools import find_places
+from actors.startup.model_limits import longest_model_len, read_model_configs
 from pipeline.config.align import AlignConfig
 from pipeline.dataset.columns import check_columns
 from pipeline.dataset.plan import Span, plan_input

@@ -9,10 +9,10 @@ import numpy as np
 import ray  # noqa: F401  part of every model actor's process
 from transformers import AutoConfig
 
-from actors.model_sizes import model_memory
 from actors.models.policy import PolicyActor
 from actors.models.process_memory import peak_bytes
 from actors.models.reward import RewardActor
+from actors.startup.model_sizes import model_memory
 from pipeline.config.align import EngineConfig, ModelConfig, RewardConfig
 from pipeline.records import ProposeCohort, ScoreCohort
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, LlamaConfig
 
-from actors.engine_shape import MemoryPlace, expected_peaks, with_engine_shape
-from actors.memory import PROCESS_BYTES
-from actors.model_sizes import model_memory
 from actors.models.process_memory import free_host_bytes, peak_bytes
+from actors.startup.engine_shape import MemoryPlace, expected_peaks, with_engine_shape
+from actors.startup.memory import PROCESS_BYTES
+from actors.startup.model_sizes import model_memory
 from pipeline.config.align import ModelConfig
 from pipeline.errors import ConfigError
 from tests.configs import fake_config

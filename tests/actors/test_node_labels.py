@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from actors.gpu_shares import GpuShares
+from actors.cluster.gpu_shares import GpuShares
 from pipeline.config.cluster import ClusterConfig
 from tests.ray_head import ROOT
 
@@ -16,8 +16,8 @@ import json, sys
 import ray
 from ray._private import state
 from ray.cluster_utils import Cluster
-from actors.placement import start_models
-from actors.reservation import reserved
+from actors.cluster.placement import start_models
+from actors.cluster.gpu_reservation import reserved
 from pipeline.errors import ConfigError
 from tests.configs import fake_config
 

@@ -5,10 +5,10 @@ import os
 import pytest
 import ray
 
-from actors.gpu_shares import GpuShares, share_gpus
-from actors.model_loading import ping
-from actors.placement import start_models, stop_models
-from actors.reservation import reserved
+from actors.cluster.gpu_reservation import reserved
+from actors.cluster.gpu_shares import GpuShares, share_gpus
+from actors.cluster.model_loading import ping
+from actors.cluster.placement import start_models, stop_models
 from pipeline.config.cluster import ClusterConfig
 from pipeline.errors import ConfigError, ModelError
 from tests.configs import fake_config
@@ -149,7 +149,7 @@ def test_more_gpus_than_there_are_fail_at_once(ray_cluster):
 
 @pytest.mark.ray
 def test_gpus_that_others_hold_are_not_waited_for_forever(ray_cluster, monkeypatch):
-    monkeypatch.setattr("actors.reservation.GRACE_S", 1.0)
+    monkeypatch.setattr("actors.cluster.gpu_reservation.GRACE_S", 1.0)
     config = fake_config(cluster={"gpus_per_policy": 1, "gpus_per_reward": 0.5}, engine=ENGINE)
     words = r"were not to be had in 1 s: 0 of 1 cells are placed, 0\.5 of the cluster's 2 GPUs are free"
     with reserved(config), pytest.raises(ConfigError, match=words), reserved(config):

@@ -2,9 +2,9 @@
 
 import pytest
 
+from actors.cluster.gpu_shares import GpuShares
+from actors.cluster.placement import Cell
 from actors.engines.fakes import FakePolicy, FakeReward
-from actors.gpu_shares import GpuShares
-from actors.placement import Cell
 from actors.probe import PROBE_ROWS, run_probe
 from pipeline.config.cluster import ClusterConfig
 from pipeline.records import PromptRow

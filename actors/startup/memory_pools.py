@@ -1,11 +1,11 @@
 """Which memories a run's models will share, and what is free there: asked once, before any model is loaded."""
 
-from actors.engine_shape import MemoryPlace
+from actors.cluster.gpu_reservation import Reservation
+from actors.cluster.placement import free_gpu_memory, free_host_memory
 from actors.engines.backends import Role
-from actors.memory import ModelMemory
-from actors.model_limits import ModelConfigs
-from actors.placement import free_gpu_memory, free_host_memory
-from actors.reservation import Reservation
+from actors.startup.engine_shape import MemoryPlace
+from actors.startup.memory import ModelMemory
+from actors.startup.model_limits import ModelConfigs
 from pipeline.config.align import AlignConfig
 
 
@@ -14,7 +14,7 @@ def find_places(config: AlignConfig, models: ModelConfigs, reservation: Reservat
     that; all other models have (their share of) a GPU each. None for fakes, which need none."""
     if not models:
         return []
-    from actors.model_sizes import model_memory  # here, because it imports torch and transformers
+    from actors.startup.model_sizes import model_memory  # here, because it imports torch and transformers
 
     cluster, shares = config.cluster, reservation.shares
     gpus: dict[Role, float] = {"policy": shares.policy, "reward": shares.reward}

@@ -11,7 +11,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
-from actors.actor_records import actor_record
+from actors.cluster.actor_records import actor_record
 from pipeline.errors import ModelError
 
 CONTROL = "control"  # the concurrency group in which `ping` answers while a model computes

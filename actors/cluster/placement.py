@@ -1,4 +1,4 @@
-"""How actors are started: the one file with `ray.remote` (what they may ask for is `actors.gpu_shares`' business).
+"""How actors are started: the one file with `ray.remote` (what they may ask for is `actors.cluster.gpu_shares`' business).
 
 Everything asks for `num_cpus=0`: models that hold every CPU would leave none to read and write the dataset. Actors are
 named after the run and owned by the driver, so they die with it; a dead one is restarted and its call sent again.
@@ -14,14 +14,14 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from actors.cluster.gpu_reservation import Reservation
+from actors.cluster.model_loading import CONTROL, LoadingModel, wait_until_loaded
 from actors.coordination.slots import slots_per_reward
 from actors.engines.backends import Role
-from actors.model_loading import CONTROL, LoadingModel, wait_until_loaded
 from actors.models.policy import MAX_CONCURRENT_CALLS, PolicyActor
 from actors.models.process_memory import free_device_bytes, free_host_bytes
 from actors.models.reward import RewardActor
 from actors.monitor import Monitor
-from actors.reservation import Reservation
 from pipeline.config.align import AlignConfig
 from pipeline.dataset.columns import InputColumns
 from pipeline.dataset.duplicates import RowIndices, find_duplicates

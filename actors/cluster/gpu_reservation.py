@@ -15,7 +15,7 @@ import ray
 from ray.util.placement_group import PlacementGroup, placement_group, placement_group_table, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
-from actors.gpu_shares import GpuShares, share_gpus, sum_shown
+from actors.cluster.gpu_shares import GpuShares, share_gpus, sum_shown
 from pipeline.config.align import AlignConfig
 from pipeline.config.cluster import ClusterConfig
 from pipeline.errors import ConfigError

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from actors.coordination.slots import slots_per_reward
 from actors.engines.backends import Role
-from actors.memory import MemoryNeed, ModelMemory, gigabytes
+from actors.startup.memory import MemoryNeed, ModelMemory, gigabytes
 from pipeline.config.align import AlignConfig
 from pipeline.config.cluster import ClusterConfig
 from pipeline.errors import ConfigError

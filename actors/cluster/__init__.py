@@ -1,0 +1,1 @@
+"""Where actors run: GPUs, placement, loading, the Ray session."""

@@ -1,0 +1,1 @@
+"""From a config to loaded models: limits, memory, engine shape."""
