@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from actors.run import Job, cluster, finish_jobs
+from actors.batch.run import Job, cluster, finish_jobs
 from pipeline.calibration.dials import Knobs, file_name
 from pipeline.calibration.document import Calibrated, Probe, document, probe_lines, reward_table
 from pipeline.calibration.law import TransitionLaw

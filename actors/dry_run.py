@@ -8,13 +8,13 @@ from contextlib import contextmanager
 
 from rich.console import Console
 
+from actors.batch.progress import format_seconds
+from actors.batch.run import cluster
 from actors.cluster.gpu_reservation import Reservation, cluster_gpus, reserved
 from actors.cluster.gpu_shares import share_gpus, sum_shown
 from actors.cluster.placement import Cell, start_models, stop_models
 from actors.probe import PROBE_ROWS, Probe, is_at_hand, read_head, run_probe
-from actors.progress import format_seconds
 from actors.rendering.renderer import RenderedPrompt, Renderer, make_renderer
-from actors.run import cluster
 from actors.startup.engine_shape import MemoryPlace, with_engine_shape
 from actors.startup.memory_pools import find_places
 from actors.startup.model_limits import longest_model_len, read_model_configs

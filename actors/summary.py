@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from actors.progress import format_seconds
+from actors.batch.progress import format_seconds
 from pipeline.config.align import AlignConfig
 from pipeline.runs.baseline import read_pairs, read_responses
 from pipeline.runs.directory import RunDirectory

@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(error)
     raise_on_signals()
     try:
-        from actors.run import run_align  # here, because it imports Ray and transformers
+        from actors.batch.run import run_align  # here, because it imports Ray and transformers
 
         metrics = run_align(config, plan, columns, run, options.retry_errors)
     except Interrupted as interruption:

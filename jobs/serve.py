@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         config = load_tree(ServeConfig, options.config, options.overrides)
         raise_on_signals()
-        from actors.serving.run import run_server  # here, because it imports Ray and transformers
+        from actors.serving.server import run_server  # here, because it imports Ray and transformers
 
         run_server(config)
     except Interrupted as interruption:
@@ -38,9 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def build(arguments: dict[str, str]) -> Any:
     """For `serve run`: the application of a config. `config` names the file, every other argument overrides a key."""
-    from actors.run import join_cluster
+    from actors.batch.run import join_cluster
     from actors.serving.deployments import build_application
-    from actors.serving.run import prepare_environment
+    from actors.serving.server import prepare_environment
 
     overrides = [f"{key}={value}" for key, value in arguments.items() if key != "config"]
     config = load_tree(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from actors.batch.run import cluster
 from actors.benchmark.contenders import Absent, Contender, Starter, VllmContender
 from actors.benchmark.measurement import Measurement
 from actors.benchmark.model_folders import ModelFolders, make_model_folders
@@ -16,7 +17,6 @@ from actors.benchmark.report import BenchmarkReport, ContenderReport, find_ratio
 from actors.benchmark.table import show_report
 from actors.benchmark.workload import Workload
 from actors.cluster.model_loading import last_line
-from actors.run import cluster
 from pipeline.benchmark_config import BenchmarkConfig
 from pipeline.errors import ConfigError
 

@@ -14,6 +14,7 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from actors.batch.monitor import Monitor
 from actors.cluster.gpu_reservation import Reservation
 from actors.cluster.model_loading import CONTROL, LoadingModel, wait_until_loaded
 from actors.coordination.slots import slots_per_reward
@@ -21,7 +22,6 @@ from actors.engines.backends import Role
 from actors.models.policy import MAX_CONCURRENT_CALLS, PolicyActor
 from actors.models.process_memory import free_device_bytes, free_host_bytes
 from actors.models.reward import RewardActor
-from actors.monitor import Monitor
 from pipeline.config.align import AlignConfig
 from pipeline.dataset.columns import InputColumns
 from pipeline.dataset.duplicates import RowIndices, find_duplicates

@@ -14,9 +14,9 @@ import numpy as np
 import ray
 from rich.console import Console
 
+from actors.batch.run import cluster
 from actors.cluster.placement import start_reward_model
 from actors.rendering.renderer import make_renderer
-from actors.run import cluster
 from actors.startup.model_limits import longest_model_len, read_model_configs
 from pipeline.comparison.config import RewardModelJudge
 from pipeline.comparison.judging import Runs, ScoreJudge

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from actors.batch.run import Job, cluster, finish_jobs, stars_error
 from actors.comparison.reward_judge import reward_model_judge
-from actors.run import Job, cluster, finish_jobs, stars_error
 from pipeline.comparison.alpaca_eval import write_alpaca_eval
 from pipeline.comparison.analysis import analyse
 from pipeline.comparison.config import EmbeddedJudge, JudgeConfig, RewardModelJudge

@@ -14,13 +14,13 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from actors.coordination.coordinator import SegmentCoordinator
-from actors.serving.errors import ApiError, server_failed
+from actors.serving.answer_plan import Plan, plan_chat, plan_completion
+from actors.serving.api_errors import ApiError, server_failed
 from actors.serving.generation import Admission, Generation
-from actors.serving.metrics import ServerMetrics, Watch
 from actors.serving.replies import Endpoint, Replies
-from actors.serving.requests import Plan, plan_chat, plan_completion
-from actors.serving.schema import ChatRequest, CompletionRequest, GenerationRequest, parse
+from actors.serving.request_schema import ChatRequest, CompletionRequest, GenerationRequest, parse
 from actors.serving.server_config import ServeConfig
+from actors.serving.server_metrics import ServerMetrics, Watch
 from actors.serving.streaming import event_stream
 from pipeline.records import RowResult
 

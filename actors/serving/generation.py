@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from actors.coordination.coordinator import SegmentCoordinator
-from actors.serving.errors import ApiError, models_unavailable, server_failed
-from actors.serving.requests import Plan
+from actors.serving.answer_plan import Plan
+from actors.serving.api_errors import ApiError, models_unavailable, server_failed
 from pipeline.errors import ModelError
 from pipeline.records import Judgement, PromptRow, RowResult
 

@@ -8,7 +8,7 @@ import json
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from actors.serving.errors import ApiError
+from actors.serving.api_errors import ApiError
 
 BY_STATUS = {
     408: ApiError(408, "the request took too long", code="timeout"),

@@ -10,10 +10,10 @@ import numpy as np
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from actors.serving.errors import ApiError
+from actors.serving.api_errors import ApiError
 from actors.serving.generation import Event, Generation
-from actors.serving.metrics import Watch
 from actors.serving.replies import DONE, Replies, judged, sse
+from actors.serving.server_metrics import Watch
 from actors.serving.text_stream import TextStream
 from pipeline.records import Judgement, RowResult
 

@@ -70,7 +70,7 @@ class CellsOnVirtualTime:
         return self.owners.setdefault(actor_id, len(self.owners) % self.config.cluster.cells)
 
     async def align(self, cell: int, block: pa.Table) -> pa.Table:
-        """One shard, as `actors.align_shards.AlignShards` does it; waits in real time for a virtual answer."""
+        """One shard, as `actors.batch.align_shards.AlignShards` does it; waits in real time for a virtual answer."""
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._align(cell, block), self.loop))
 
     def figures(self) -> tuple[list[float], list[CoordinatorUsage], int]:

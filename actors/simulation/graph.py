@@ -26,7 +26,7 @@ ANSWER = "a response of the usual length " * 8
 
 
 class SimulatedAligner:
-    """In the place of `actors.align_shards.AlignShards`: its cell lives elsewhere, on virtual time."""
+    """In the place of `actors.batch.align_shards.AlignShards`: its cell lives elsewhere, on virtual time."""
 
     def __init__(self, cells: Any) -> None:
         self.cells = cells

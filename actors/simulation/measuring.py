@@ -5,9 +5,9 @@ One cohort is in flight, so that no call shares its time with another.
 
 import numpy as np
 
+from actors.batch.run import cluster
 from actors.cluster.gpu_reservation import reserved
 from actors.cluster.placement import start_models, stop_models
-from actors.run import cluster
 from actors.simulation.costs import Costs, measure_costs
 from actors.startup.engine_shape import with_engine_shape
 from actors.startup.memory_pools import find_places

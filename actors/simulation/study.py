@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
-from actors.run import cluster
+from actors.batch.run import cluster
 from actors.simulation.costs import Costs
 from actors.simulation.graph import ClusterRun, measure_shard_s, simulate_cluster
 from pipeline.config.align import AlignConfig

@@ -5,8 +5,8 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
+from actors.batch.run import run_align
 from actors.calibration import Calibration, CalibrationRuns, calibrate
-from actors.run import run_align
 from pipeline.calibration.solving import Target
 from pipeline.config.loading import load_config
 from pipeline.dataset.columns import check_columns

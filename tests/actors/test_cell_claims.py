@@ -1,6 +1,6 @@
 """Which coordinator works with which cell: kept through restarts, never shared while one is free, near if possible."""
 
-from actors.cell_claims import CellClaims
+from actors.batch.cell_claims import CellClaims
 
 
 def test_every_coordinator_has_a_cell_of_its_own_and_keeps_it():

@@ -7,10 +7,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from actors.batch.run import run_align
 from actors.coordination.coordinator import SegmentCoordinator
 from actors.engines.fakes import FakePolicy, FakeReward
 from actors.rendering.chat import ChatRenderer
-from actors.run import run_align
 from pipeline.dataset.columns import check_columns
 from pipeline.dataset.plan import plan_input
 from pipeline.dataset.rows import check_rows

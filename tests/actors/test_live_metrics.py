@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 
-from actors.live_metrics import CELL_COUNTERS, ROLE_COUNTERS
+from actors.batch.live_metrics import CELL_COUNTERS, ROLE_COUNTERS
 from tests.actors.test_run import run
 
 NUM_ROWS = 96

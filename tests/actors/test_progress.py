@@ -5,8 +5,8 @@ import io
 import numpy as np
 from rich.console import Console
 
-from actors.monitor import Monitor, Process
-from actors.progress import Snapshot, format_seconds, shown_progress
+from actors.batch.monitor import Monitor, Process
+from actors.batch.progress import Snapshot, format_seconds, shown_progress
 from pipeline.records import CallStats
 from pipeline.runs.usage import CoordinatorUsage, RoleUsage
 

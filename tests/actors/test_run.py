@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from ray._private import state
 
+from actors.batch.run import run_align
 from actors.chaos.spoiling import spoil
-from actors.run import run_align
 from pipeline.dataset.columns import check_columns
 from pipeline.dataset.plan import plan_input
 from pipeline.dataset.shards import write_shard

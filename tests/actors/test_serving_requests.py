@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from actors.serving.errors import ApiError
-from actors.serving.requests import plan_chat, plan_completion
-from actors.serving.schema import ChatRequest, CompletionRequest, parse
+from actors.serving.answer_plan import plan_chat, plan_completion
+from actors.serving.api_errors import ApiError
+from actors.serving.request_schema import ChatRequest, CompletionRequest, parse
 from actors.serving.server_config import ServeConfig
 from actors.serving.text_stream import TextStream
 from pipeline.config.loading import load_tree

@@ -13,12 +13,12 @@ from typing import Any
 import pyarrow as pa
 import ray
 
+from actors.batch.live_metrics import LiveMetrics
+from actors.batch.monitor import Process
+from actors.batch.supervision import ActorKeeper
 from actors.cluster.placement import Cell, Models
 from actors.coordination.coordinator import SegmentCoordinator
 from actors.coordination.timeouts import Keeper
-from actors.keeper import ActorKeeper
-from actors.live_metrics import LiveMetrics
-from actors.monitor import Process
 from pipeline.config.align import AlignConfig
 from pipeline.dataset.columns import InputColumns
 from pipeline.dataset.duplicates import RowIndices

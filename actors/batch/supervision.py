@@ -12,10 +12,10 @@ import ray
 from ray import ActorID
 from ray._private.worker import global_worker
 
+from actors.batch.monitor import Process
 from actors.cluster.actor_records import actor_record, is_alive
 from actors.cluster.placement import Models
 from actors.coordination.timeouts import MAX_REPLACEMENTS
-from actors.monitor import Process
 from pipeline.errors import ModelError
 
 POLL_INTERVAL_S = 0.2

@@ -10,8 +10,8 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from actors.serving.errors import ApiError
-from actors.serving.schema import ChatRequest, CompletionRequest, GenerationRequest, StarsOptions, invalid
+from actors.serving.api_errors import ApiError
+from actors.serving.request_schema import ChatRequest, CompletionRequest, GenerationRequest, StarsOptions, invalid
 from actors.serving.server_config import LimitsConfig, ServeConfig
 from pipeline.dataset.rows import check_row
 from pipeline.records import PromptRow

@@ -22,11 +22,11 @@ import ray
 from ray.exceptions import RayTaskError
 from rich.console import Console
 
+from actors.batch.stages import Work, run_stage
 from actors.cluster.gpu_reservation import Reservation, reserved
 from actors.cluster.placement import Models, start_duplicate_search, start_models, stop_models
 from actors.engines.backends import Role
 from actors.interrupts import raise_on_signals
-from actors.stages import Work, run_stage
 from actors.startup.engine_shape import expected_peaks, with_engine_shape
 from actors.startup.memory_pools import find_places
 from actors.startup.model_limits import longest_model_len, read_model_configs

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
-from actors.serving.errors import ApiError
+from actors.serving.api_errors import ApiError
 
 UNION_MEMBER = re.compile(r"str|int|constrained-.*|.*\[.*")
 StopSequence = Annotated[str, Field(min_length=1)]

@@ -8,10 +8,10 @@ from typing import Any
 import ray
 from rich.console import Console
 
-from actors.align_shards import AlignShards
+from actors.batch.align_shards import AlignShards
+from actors.batch.progress import shown_progress
+from actors.batch.supervision import CoordinatorWatch, RestartWatch
 from actors.cluster.placement import Models, peak_memory, start_monitor, start_retry_duplicates
-from actors.keeper import CoordinatorWatch, RestartWatch
-from actors.progress import shown_progress
 from pipeline.config.align import AlignConfig
 from pipeline.dataset.columns import InputColumns, input_schema
 from pipeline.dataset.graph import AlignerSpec, run_graph

@@ -7,7 +7,7 @@ keeps its last figures; its successor has another id. A push is also a sign of l
 from collections import Counter
 from dataclasses import dataclass
 
-from actors.cell_claims import CellClaims
+from actors.batch.cell_claims import CellClaims
 from pipeline.runs.usage import CoordinatorUsage
 
 
@@ -33,7 +33,7 @@ class Monitor:
         self.num_signs_of_life: Counter[Process] = Counter()
 
     def claim_cell(self, process: Process, node: str) -> int:
-        """The cell that a coordinator is to work with; see `actors.cell_claims`."""
+        """The cell that a coordinator is to work with; see `actors.batch.cell_claims`."""
         return self.cells.claim(process.actor_id, node)
 
     def push(self, cell: int, coordinator_id: str, process: Process, usage: CoordinatorUsage) -> None:

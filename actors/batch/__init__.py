@@ -1,0 +1,1 @@
+"""A run over a dataset, from plan to finished directory."""
