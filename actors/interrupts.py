@@ -20,7 +20,7 @@ class Interrupted(BaseException):
 
 
 def raise_on_signals() -> None:
-    """Let SIGINT and SIGTERM raise Interrupted. To be called again after `ray.init`, which takes SIGTERM for itself."""
+    """Let SIGINT and SIGTERM raise Interrupted."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
 

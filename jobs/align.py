@@ -35,9 +35,13 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(error)
     raise_on_signals()
     try:
-        from actors.batch.run import run_align  # here, because it imports Ray and transformers
+        from rich.console import Console
+
+        from actors.batch.run import run_align  # here, because it imports Ray
+        from actors.summary import show_summary
 
         metrics = run_align(config, plan, columns, run, options.retry_errors)
+        show_summary(Console(), config, run, metrics)
     except Interrupted as interruption:
         print(f"{interruption}; finished shards are kept, the same command goes on", file=sys.stderr)
         return interruption.exit_code

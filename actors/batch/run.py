@@ -4,7 +4,7 @@
 2. align every shard that is not committed, gather the part files;
 3. the same, plainly decoded, for the first `baseline_rows` rows;
 4. the error rows again, where that was asked for;
-5. measure the output, write the metrics, mark the run finished, show the summary.
+5. measure the output, write the metrics, mark the run finished.
 
 Killed anywhere, the same command goes on: committed shards and gathered stages are not done again.
 A finished run is started for `retry_errors` only, and only if it has error rows. Runs that share both models and the
@@ -13,6 +13,8 @@ engine are finished one after the other, with models that are loaded once.
 
 import logging
 import os
+import signal
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,11 +28,9 @@ from actors.batch.stages import Work, run_stage
 from actors.cluster.gpu_reservation import Reservation, reserved
 from actors.cluster.placement import Models, start_duplicate_search, start_models, stop_models
 from actors.engines.backends import Role
-from actors.interrupts import raise_on_signals
 from actors.startup.engine_shape import expected_peaks, with_engine_shape
 from actors.startup.memory_pools import find_places
 from actors.startup.model_limits import longest_model_len, read_model_configs
-from actors.summary import show_summary
 from pipeline.config.align import AlignConfig
 from pipeline.dataset.columns import InputColumns
 from pipeline.dataset.plan import InputPlan
@@ -58,7 +58,7 @@ class Job:
 def run_align(
     config: AlignConfig, plan: InputPlan, columns: InputColumns, run: RunDirectory, retry_errors: bool = False
 ) -> RunMetrics:
-    """Do what is left of the run and show its summary.
+    """Do what is left of the run.
 
     Raises:
         StarsError: what went wrong, in one line.
@@ -67,11 +67,8 @@ def run_align(
     if run.is_finished and not (retry_errors and _has_error_rows(run)):
         rest = "it has no error row" if retry_errors else "nothing to do"
         console.print(f"{run.root} is finished: {rest}.", soft_wrap=True)
-        metrics = RunMetrics.load(run.metrics_file)
-    else:
-        metrics = finish_jobs([Job(config, plan, columns, run, retry_errors)], console)[0]
-    show_summary(console, config, run, metrics)
-    return metrics
+        return RunMetrics.load(run.metrics_file)
+    return finish_jobs([Job(config, plan, columns, run, retry_errors)], console)[0]
 
 
 def finish_jobs(jobs: Sequence[Job], console: Console) -> list[RunMetrics]:
@@ -156,7 +153,6 @@ def cluster() -> Iterator[None]:
         yield
         return
     join_cluster()
-    raise_on_signals()
     try:
         yield
     finally:
@@ -167,10 +163,21 @@ def join_cluster() -> None:
     """The cluster of this process, that of RAY_ADDRESS, or a small one of our own, as long as this process."""
     if ray.is_initialized():
         return
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(logging_level="warning")
-    else:
-        _start_own_cluster()
+    with _kept_signal_handlers():
+        if os.environ.get("RAY_ADDRESS"):
+            ray.init(logging_level="warning")
+        else:
+            _start_own_cluster()
+
+
+@contextmanager
+def _kept_signal_handlers() -> Iterator[None]:
+    """`ray.init` takes SIGTERM for itself; how a process ends is its own business."""
+    is_main = threading.current_thread() is threading.main_thread()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM) if is_main}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 def _start_own_cluster() -> None:

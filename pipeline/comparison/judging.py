@@ -6,17 +6,15 @@ responses is better, so it is asked about each contender against the baseline. W
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Protocol
 
 import numpy as np
 
 from pipeline.errors import InputError
 from pipeline.runs.outputs import Floats, RunRows
+from pipeline.runs.text_judge import load_text_judge
 from pipeline.runs.wins import seed_pairs, wins
 
-TextJudge = Callable[[str, str], float]
-TEXT_JUDGES = {"embedded": ("pipeline.embedded.judge", "gold_score")}
 Runs = Mapping[str, Sequence[RunRows]]
 
 
@@ -152,8 +150,3 @@ def text_judge(name: str) -> ScoreJudge:
         return np.array([judge(question, response) for question, response in both], dtype=np.float64)
 
     return scores
-
-
-def load_text_judge(name: str) -> TextJudge:
-    module, function = TEXT_JUDGES[name]
-    return getattr(import_module(module), function)

@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.comparison.judging import load_text_judge
 from pipeline.config.align import AlignConfig
 from pipeline.dataset.shards import part_files
 from pipeline.runs.metrics import Comparison
+from pipeline.runs.text_judge import load_text_judge
 from pipeline.runs.wins import RunningMean, wins
 from pipeline.storage import Location
 

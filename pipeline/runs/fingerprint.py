@@ -53,7 +53,7 @@ DECIDING_SOURCES = (
     "actors/coordination/stopping.py",
     "actors/engines/*.py",
 )
-SOURCE_ROOT = Path(__file__).parent.parent
+SOURCE_ROOT = Path(__file__).parents[2]
 
 
 def fingerprint(config: AlignConfig, plan: InputPlan) -> dict[str, Any]:
