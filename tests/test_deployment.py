@@ -11,7 +11,7 @@ import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from jobs.align import _parser
+from jobs.align.__main__ import _parser
 from pipeline.config.loading import load_config
 
 ROOT = Path(__file__).parent.parent

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-JOB = "import sys, actors.chaos.slow_storage; from jobs.align import main; sys.exit(main(sys.argv[1:]))"
+JOB = "import sys, actors.chaos.slow_storage; from jobs.align.__main__ import main; sys.exit(main(sys.argv[1:]))"
 STOP_WAIT_S = 3.0  # as `ray job stop` waits between its two signals
 
 

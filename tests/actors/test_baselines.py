@@ -13,7 +13,7 @@ from actors.baselines.run import load_policy
 from actors.baselines.training import with_marks, without_added_end
 from actors.pair_export import export_pairs
 from actors.prompt_text import prompt_text
-from jobs.train_baselines import main
+from jobs.train_baselines.__main__ import main
 from pipeline.baselines_config import EMBEDDED_POLICY
 from pipeline.config.loading import load_config
 from tests.actors.test_pair_export import GOOD, run_of

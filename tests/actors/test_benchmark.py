@@ -13,7 +13,7 @@ from actors.benchmark.measurement import Measurement, ProcessUsage
 from actors.benchmark.model_folders import SHAPES, llama_config, make_model_folders
 from actors.benchmark.report import BenchmarkReport, ContenderReport, find_ratios
 from actors.benchmark.workload import Lockstep, Workload
-from jobs.benchmark import main
+from jobs.benchmark.__main__ import main
 from pipeline.benchmark_config import ALL_CONTENDERS, BenchmarkConfig
 from pipeline.runs.usage import RoleUsage
 from tests.handles import LocalHandle, LocalMethod

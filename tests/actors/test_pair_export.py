@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from jobs.export_pairs import main
+from jobs.export_pairs.__main__ import main
 from pipeline.dataset.schema import build_table
 from pipeline.preference_pairs import segment_pairs
 from pipeline.records import CandidateRecord, RowResult

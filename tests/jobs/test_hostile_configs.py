@@ -12,7 +12,7 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as some
 
-from jobs.align import main
+from jobs.align.__main__ import main
 from pipeline.config.align import AlignConfig, field_paths
 from pipeline.config.loading import load_config
 from pipeline.dataset.plan import plan_input

@@ -101,18 +101,22 @@ def package(folder, target):
 
 def test_what_travels_is_small_and_holds_what_the_embedded_job_needs(tmp_path):
     names, num_bytes = package(ROOT, tmp_path / "repository.zip")
-    assert {"jobs/align.py", "jobs/configs/embedded.yaml", "pipeline/embedded/assets/policy/model.safetensors"} <= names
+    assert {
+        "jobs/align/__main__.py",
+        "jobs/configs/embedded.yaml",
+        "pipeline/embedded/assets/policy/model.safetensors",
+    } <= names
     assert num_bytes < 12e6
 
 
 def test_outputs_environments_and_history_do_not_travel(tmp_path):
     tree = tmp_path / "tree"
     left_behind = [".git/HEAD", ".venv/bin/python", "outputs/a/part-00000.parquet", "tests/test_a.py", "docs/a.md"]
-    for name in [*left_behind, "jobs/align.py", "pipeline/records.py"]:
+    for name in [*left_behind, "jobs/align/__main__.py", "pipeline/records.py"]:
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         (tree / name).write_text("x")
     for name in (".gitignore", ".rayignore"):
         (tree / name).write_text((ROOT / name).read_text())
     names, _ = package(tree, tmp_path / "tree.zip")
     files = {name for name in names if not name.endswith("/")}
-    assert files == {"jobs/align.py", "pipeline/records.py", ".gitignore", ".rayignore"}
+    assert files == {"jobs/align/__main__.py", "pipeline/records.py", ".gitignore", ".rayignore"}

@@ -5,9 +5,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.comparison import baseline
-from pipeline.comparison.judging import TEXT_JUDGES, load_text_judge
 from pipeline.config.align import AlignConfig
 from pipeline.runs.baseline import compare_outputs, read_pairs
+from pipeline.runs.text_judge import TEXT_JUDGES, load_text_judge
 from pipeline.storage import locate
 from tests.configs import fake_config
 

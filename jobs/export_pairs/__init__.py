@@ -1,0 +1,1 @@
+"""See `python -m jobs.export_pairs --help`."""

@@ -1,0 +1,1 @@
+"""See `python -m jobs.train_embedded --help`."""
