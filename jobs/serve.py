@@ -12,8 +12,8 @@ import os
 import sys
 from typing import Any
 
-from actors.interrupts import Interrupted, raise_on_signals
 from actors.serving.server_config import ServeConfig
+from jobs.interrupts import Interrupted, raise_on_signals
 from pipeline.config.loading import described_fields, load_tree
 from pipeline.errors import StarsError
 

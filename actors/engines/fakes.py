@@ -1,7 +1,7 @@
 """Fake models of a known cost: deterministic, without torch, chosen by `backend: fake`.
 
 A call costs so much, and so much for each of its rows (a policy's decoding) and for each token that brings a cache up
-to its prefix. `actors.simulation.costs` fits the three to real calls.
+to its prefix. `jobs.simulate.costs` fits the three to real calls.
 
 Used by dry runs, by simulation, and by the tests of everything that is not an engine. A fake keeps the same token
 accounts as a real engine, through the same prefix plan.

@@ -9,7 +9,7 @@ import argparse
 import sys
 import traceback
 
-from actors.interrupts import Interrupted, raise_on_signals
+from jobs.interrupts import Interrupted, raise_on_signals
 from pipeline.config.align import AlignConfig
 from pipeline.config.loading import described_fields, load_config
 from pipeline.dataset.columns import InputColumns, check_columns
@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
         from rich.console import Console
 
         from actors.batch.run import run_align  # here, because it imports Ray
-        from actors.summary import show_summary
+        from jobs.align.summary import show_summary
 
         metrics = run_align(config, plan, columns, run, options.retry_errors)
         show_summary(Console(), config, run, metrics)
@@ -60,7 +60,7 @@ def _dry_run(config: AlignConfig, plan: InputPlan, columns: InputColumns) -> int
     run = RunDirectory.find(config, plan)
     raise_on_signals()
     try:
-        from actors.dry_run import dry_run  # here, because it imports Ray and transformers
+        from jobs.align.dry_run import dry_run  # here, because it imports Ray and transformers
 
         dry_run(config, plan, columns, run)
     except Interrupted as interruption:

@@ -8,8 +8,8 @@ The config is checked before Ray or a model library is imported. Exit codes: 0 d
 import argparse
 import sys
 
-from actors.interrupts import Interrupted
-from pipeline.benchmark_config import BenchmarkConfig
+from jobs.benchmark.config import BenchmarkConfig
+from jobs.interrupts import Interrupted
 from pipeline.config.loading import described_fields, load_tree
 from pipeline.errors import StarsError
 
@@ -18,7 +18,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         config = load_tree(BenchmarkConfig, options.config, options.overrides)
-        from actors.benchmark.run import run_benchmark  # here, because it imports Ray and transformers
+        from jobs.benchmark.rounds import run_benchmark  # here, because it imports Ray and transformers
 
         run_benchmark(config)
     except Interrupted as interruption:

@@ -11,10 +11,10 @@ Everything is checked before Ray or a model library is imported. Killed anywhere
 import argparse
 import sys
 
-from actors.interrupts import Interrupted, raise_on_signals
-from pipeline.calibration.dials import UNKNOWN
-from pipeline.calibration.rollouts import rollout_config
-from pipeline.calibration.solving import Target
+from jobs.calibrate.dials import UNKNOWN
+from jobs.calibrate.rollouts import rollout_config
+from jobs.calibrate.solving import Target
+from jobs.interrupts import Interrupted, raise_on_signals
 from pipeline.config.align import AlignConfig
 from pipeline.config.loading import read_tree, validate
 from pipeline.dataset.columns import check_columns
@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
         raise_on_signals()
         from rich.console import Console
 
-        from actors.calibration import Calibration, CalibrationRuns, calibrate  # here, because it imports Ray
+        from jobs.calibrate.calibration import Calibration, CalibrationRuns, calibrate  # here, because it imports Ray
 
         calibration = Calibration(config, prompts, options.rows, options.folder, target, options.probes)
         calibrate(CalibrationRuns(calibration), Console())

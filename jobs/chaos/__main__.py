@@ -25,8 +25,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     from rich.console import Console
 
-    from actors.chaos.campaign import Campaign, CampaignError, draw_faults
-    from actors.chaos.report import report_table
+    from jobs.chaos.campaign import Campaign, CampaignError, draw_faults
+    from jobs.chaos.report import report_table
 
     console = Console()
     folder = options.folder or Path(tempfile.mkdtemp(prefix="stars-chaos-"))

@@ -9,7 +9,7 @@ on. Exit codes: 0 done, 1 it failed, 2 mend config or input first; 130 or 143 wh
 import argparse
 import sys
 
-from actors.interrupts import Interrupted, raise_on_signals
+from jobs.interrupts import Interrupted, raise_on_signals
 from pipeline.comparison.config import JUDGE_KINDS, CompareConfig
 from pipeline.comparison.loading import load_comparison
 from pipeline.config.loading import described_fields

@@ -16,7 +16,7 @@ CONFIG = "jobs/configs/embedded.yaml"
 def main(arguments: list[str] | None = None) -> int:
     from rich.console import Console
 
-    from actors.determinism import SETTINGS, DeterminismError, differences_table, measure
+    from jobs.determinism.measuring import SETTINGS, DeterminismError, differences_table, measure
 
     parser = argparse.ArgumentParser(prog="python -m jobs.determinism", description=__doc__)
     parser.add_argument("--rows", type=int, default=1000, help="of the config's input [1,000]")

@@ -6,9 +6,9 @@ Exit codes: 0 written, 2 the run or the output must be mended.
 import argparse
 import sys
 
-from actors.pair_export import export_pairs
+from jobs.export_pairs.pair_export import export_pairs
+from jobs.export_pairs.preference_pairs import PAIRS
 from pipeline.errors import StarsError
-from pipeline.preference_pairs import PAIRS
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -19,13 +19,13 @@ def main(arguments: list[str] | None = None) -> int:
 
     from rich.console import Console
 
-    from actors.growth import GrowthRun
+    from jobs.growth.measuring import GrowthRun
 
     folder = options.folder or Path(tempfile.mkdtemp(prefix="stars-growth-"))
     run = GrowthRun(folder, options.rows, options.rows_per_shard)
     Console().print(run.measure())
     if options.plot:
-        from actors.growth_plot import draw_growth
+        from jobs.growth.plot import draw_growth
 
         draw_growth(run.samples, options.plot)
     print(f"every second's figures: {folder / 'samples.csv'}")

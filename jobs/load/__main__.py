@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     import pyarrow.parquet as pq
     from rich.console import Console
 
-    from actors.serving.load import load_table, run_load
+    from jobs.load.streams import load_table, run_load
 
     prompts = pq.read_table(options.prompts, columns=["prompt"])["prompt"].drop_null().to_pylist()
     key, figures = os.environ.get(options.api_key_env, "none"), []

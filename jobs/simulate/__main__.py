@@ -13,7 +13,7 @@ import json
 import sys
 from pathlib import Path
 
-from actors.interrupts import Interrupted
+from jobs.interrupts import Interrupted
 from pipeline.config.loading import load_config
 from pipeline.errors import ConfigError, StarsError
 from pipeline.storage import locate
@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _measure(options: argparse.Namespace) -> None:
     config = load_config(options.measure, options.overrides)
-    from actors.simulation.measuring import measure_config  # here, because it imports Ray and transformers
+    from jobs.simulate.measuring import measure_config  # here, because it imports Ray and transformers
 
     costs = measure_config(config, options.prompts, options.hardware)
     costs.save(locate(options.costs))
@@ -52,8 +52,8 @@ def _simulate(options: argparse.Namespace) -> None:
     cells = _cells(options.cells)
     from rich.console import Console
 
-    from actors.simulation.costs import Costs
-    from actors.simulation.study import Workload, draw_study, run_study, study_record, study_table
+    from jobs.simulate.costs import Costs
+    from jobs.simulate.study import Workload, draw_study, run_study, study_record, study_table
 
     costs = Costs.load(locate(options.costs))
     workload = Workload(

@@ -9,7 +9,7 @@ validation prompts is kept. Exit codes: 0 done, 2 config or pairs must be mended
 import argparse
 import sys
 
-from pipeline.baselines_config import BaselinesConfig
+from jobs.train_baselines.config import BaselinesConfig
 from pipeline.config.loading import described_fields, load_tree
 from pipeline.errors import ConfigError, StarsError
 
@@ -19,7 +19,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         config = load_tree(BaselinesConfig, options.config, options.overrides)
         try:
-            from actors.baselines.run import train_baselines  # here, because it imports TRL
+            from jobs.train_baselines.grid import train_baselines  # here, because it imports TRL
         except ModuleNotFoundError as error:
             raise ConfigError(f"{error.name} is not installed; pip install -e '.[baselines]'") from None
         train_baselines(config)

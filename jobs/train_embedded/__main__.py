@@ -15,7 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="fixes prompts, data, pair labels and initial weights")
     options = parser.parse_args(arguments)
 
-    from actors.embedded_training.run import train_embedded
+    from jobs.train_embedded.training import train_embedded
 
     train_embedded(options.output, options.seed)
 

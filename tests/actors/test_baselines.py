@@ -8,13 +8,13 @@ import torch
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from actors.baselines.gold_pairs import gold_pairs
-from actors.baselines.run import load_policy
-from actors.baselines.training import with_marks, without_added_end
-from actors.pair_export import export_pairs
-from actors.prompt_text import prompt_text
+from jobs.export_pairs.pair_export import export_pairs
+from jobs.export_pairs.prompt_text import prompt_text
 from jobs.train_baselines.__main__ import main
-from pipeline.baselines_config import EMBEDDED_POLICY
+from jobs.train_baselines.config import EMBEDDED_POLICY
+from jobs.train_baselines.gold_pairs import gold_pairs
+from jobs.train_baselines.grid import load_policy
+from jobs.train_baselines.training import with_marks, without_added_end
 from pipeline.config.loading import load_config
 from tests.actors.test_pair_export import GOOD, run_of
 

@@ -7,14 +7,14 @@ import sys
 import numpy as np
 import pytest
 
-from actors.benchmark.contenders import STARTERS
-from actors.benchmark.engine_contenders import MeasuredPolicyActor, MeasuredRewardActor, PipelineContender
-from actors.benchmark.measurement import Measurement, ProcessUsage
-from actors.benchmark.model_folders import SHAPES, llama_config, make_model_folders
-from actors.benchmark.report import BenchmarkReport, ContenderReport, find_ratios
-from actors.benchmark.workload import Lockstep, Workload
 from jobs.benchmark.__main__ import main
-from pipeline.benchmark_config import ALL_CONTENDERS, BenchmarkConfig
+from jobs.benchmark.config import ALL_CONTENDERS, BenchmarkConfig
+from jobs.benchmark.contenders import STARTERS
+from jobs.benchmark.engine_contenders import MeasuredPolicyActor, MeasuredRewardActor, PipelineContender
+from jobs.benchmark.measurement import Measurement, ProcessUsage
+from jobs.benchmark.model_folders import SHAPES, llama_config, make_model_folders
+from jobs.benchmark.report import BenchmarkReport, ContenderReport, find_ratios
+from jobs.benchmark.workload import Lockstep, Workload
 from pipeline.runs.usage import RoleUsage
 from tests.handles import LocalHandle, LocalMethod
 

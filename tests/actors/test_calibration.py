@@ -6,8 +6,8 @@ import pytest
 from rich.console import Console
 
 from actors.batch.run import run_align
-from actors.calibration import Calibration, CalibrationRuns, calibrate
-from pipeline.calibration.solving import Target
+from jobs.calibrate.calibration import Calibration, CalibrationRuns, calibrate
+from jobs.calibrate.solving import Target
 from pipeline.config.loading import load_config
 from pipeline.dataset.columns import check_columns
 from pipeline.dataset.plan import plan_input

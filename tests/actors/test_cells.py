@@ -13,11 +13,11 @@ import pytest
 from ray._private import state
 
 from actors.batch.run import run_align
-from actors.chaos.local_cluster import CLASS_NAMES
 from actors.coordination.coordinator import SegmentCoordinator
 from actors.coordination.slots import SlotPool, slots_per_reward
 from actors.engines.fakes import FakePolicy, FakeReward
-from actors.simulation.one_cell import simulate_cell
+from jobs.chaos.local_cluster import CLASS_NAMES
+from jobs.simulate.one_cell import simulate_cell
 from pipeline.config.loading import load_config
 from pipeline.dataset.columns import check_columns
 from pipeline.dataset.plan import plan_input

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from actors.chaos.campaign import draw_faults
-from actors.chaos.faults import FAULTS
-from actors.chaos.outcome import compare
-from actors.chaos.spoiling import spoil
+from jobs.chaos.campaign import draw_faults
+from jobs.chaos.error_rows import spoil
+from jobs.chaos.faults import FAULTS
+from jobs.chaos.outcome import compare
 from pipeline.dataset.schema import build_table
 from pipeline.records import RowResult, SegmentRecord
 

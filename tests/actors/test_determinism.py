@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from actors.determinism import DeterminismError, compare
+from jobs.determinism.measuring import DeterminismError, compare
 from pipeline.dataset.schema import build_table
 from pipeline.records import RowResult, SegmentRecord
 

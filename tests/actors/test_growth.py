@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from actors.growth import GrowthRun, _ancestors, _memory_mb, _most_by_quarter, _names
+from jobs.growth.measuring import GrowthRun, _ancestors, _memory_mb, _most_by_quarter, _names
 
 
 def test_memory_and_descent_are_read_from_the_system():

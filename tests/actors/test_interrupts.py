@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from actors.interrupts import Interrupted, raise_on_signals
+from jobs.interrupts import Interrupted, raise_on_signals
 
 
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from jobs.export_pairs.__main__ import main
+from jobs.export_pairs.preference_pairs import segment_pairs
 from pipeline.dataset.schema import build_table
-from pipeline.preference_pairs import segment_pairs
 from pipeline.records import CandidateRecord, RowResult
 from tests.configs import fake_config
 

@@ -5,7 +5,7 @@ import pytest
 from actors.cluster.gpu_shares import GpuShares
 from actors.cluster.placement import Cell
 from actors.engines.fakes import FakePolicy, FakeReward
-from actors.probe import PROBE_ROWS, run_probe
+from jobs.align.probe import PROBE_ROWS, run_probe
 from pipeline.config.cluster import ClusterConfig
 from pipeline.records import PromptRow
 from tests.configs import fake_config

@@ -13,7 +13,7 @@ import pytest
 from ray._private import state
 
 from actors.batch.run import run_align
-from actors.chaos.spoiling import spoil
+from jobs.chaos.error_rows import spoil
 from pipeline.dataset.columns import check_columns
 from pipeline.dataset.plan import plan_input
 from pipeline.dataset.shards import write_shard

@@ -10,10 +10,10 @@ import pytest
 
 from actors.coordination.requests import Ledger, ProposeRequest, propose_cohort
 from actors.engines.fakes import FakePolicy
-from actors.simulation.costs import Costs, RoleCosts, _Call, _fit
-from actors.simulation.one_cell import simulate_cell, virtual_coordinator
-from actors.simulation.virtual_time import VirtualModel, VirtualTimeLoop
 from jobs.simulate.__main__ import main
+from jobs.simulate.costs import Costs, RoleCosts, _Call, _fit
+from jobs.simulate.one_cell import simulate_cell, virtual_coordinator
+from jobs.simulate.virtual_time import VirtualModel, VirtualTimeLoop
 from pipeline.config.align import AlignConfig
 from pipeline.records import DrawKey, PromptRow, SamplingParams
 from pipeline.runs.advice import advise

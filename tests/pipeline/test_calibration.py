@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from pipeline.calibration.dials import UNKNOWN, levels, measured_transitions
-from pipeline.calibration.law import TransitionLaw
-from pipeline.calibration.rollouts import PROBE_THRESHOLD, Rollouts, gather_rollouts, rollout_config
-from pipeline.calibration.simulation import Outcome, simulate
-from pipeline.calibration.solving import Target, aim, solve, solve_dial
+from jobs.calibrate.dials import UNKNOWN, levels, measured_transitions
+from jobs.calibrate.law import TransitionLaw
+from jobs.calibrate.rollouts import PROBE_THRESHOLD, Rollouts, gather_rollouts, rollout_config
+from jobs.calibrate.simulation import Outcome, simulate
+from jobs.calibrate.solving import Target, aim, solve, solve_dial
 from pipeline.errors import ConfigError, InputError
 from pipeline.strategies.acceptance import ThresholdLine, acceptance_probability
 from pipeline.strategies.reservation import reservation_value

@@ -1,1 +1,0 @@
-"""Trains what STARS is measured against: SFT and DPO of the embedded policy, with TRL."""

@@ -1,1 +1,0 @@
-"""The benchmark: contenders that decode the same forced segments, side by side."""

@@ -1,1 +1,0 @@
-"""Trains the embedded default from the text world: tokenizer, policy, reward model."""

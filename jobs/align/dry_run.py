@@ -1,0 +1,166 @@
+"""A dry run: what a run would read, ask its models, hold of the cluster and cost.
+
+Invariant: nothing is written but to the console. What would stop the run stops the dry run, with the same line.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+
+from actors.batch.progress import format_seconds
+from actors.batch.run import cluster
+from actors.cluster.gpu_reservation import Reservation, cluster_gpus, reserved
+from actors.cluster.gpu_shares import share_gpus, sum_shown
+from actors.cluster.placement import Cell, start_models, stop_models
+from actors.rendering.renderer import RenderedPrompt, Renderer, make_renderer
+from actors.startup.engine_shape import MemoryPlace, with_engine_shape
+from actors.startup.memory_pools import find_places
+from actors.startup.model_limits import longest_model_len, read_model_configs
+from jobs.align.probe import PROBE_ROWS, Probe, is_at_hand, read_head, run_probe
+from pipeline.config.align import AlignConfig
+from pipeline.dataset.columns import InputColumns
+from pipeline.dataset.plan import InputPlan
+from pipeline.dataset.shards import shard_numbers
+from pipeline.errors import RowError
+from pipeline.records import PromptRow
+from pipeline.runs.directory import RunDirectory
+
+MAX_SHOWN_CHARACTERS = 2000
+
+
+def dry_run(config: AlignConfig, plan: InputPlan, columns: InputColumns, run: RunDirectory) -> None:
+    """Print it all.
+
+    Raises:
+        StarsError: what a run would fail with.
+    """
+    console, plan = Console(soft_wrap=True, highlight=False, markup=False), run.kept_plan(plan)
+    rows = read_head(plan, columns, 2 * PROBE_ROWS)
+    _show(console, "Input", _input_lines(config, plan, columns))
+    _show(console, "Output", [_output_line(plan, run)])
+    model_configs = read_model_configs(config)
+    limit = longest_model_len(config, model_configs)
+    _show(console, "Prompt", _prompt_lines(config, make_renderer(config), rows))
+    with cluster():
+        _show(console, "Placement", _placement_lines(config))
+        with reserved(config) as reservation:
+            places = find_places(config, model_configs, reservation)
+            config = with_engine_shape(config, limit, places)
+            _show(console, "Memory", _memory_lines(config, places))
+            absent = [m.model for m in (config.policy, config.reward) if not is_at_hand(m)]
+            if absent or not rows:
+                why = f"{' and '.join(absent)} would have to be fetched first" if absent else "no rows"
+                _show(console, "Cost", [f"not probed: {why}"])
+                return
+            with _one_cell(config, reservation) as cell:
+                probe = run_probe(config, cell, rows, plan.num_rows)
+            _show(console, "Cost", _cost_lines(config, probe, reservation))
+
+
+@contextmanager
+def _one_cell(config: AlignConfig, reservation: Reservation) -> Iterator[Cell]:
+    alone = config.model_copy(update={"cluster": config.cluster.model_copy(update={"cells": 1})})
+    models = start_models(alone, reservation)
+    yield models.cells[0]
+    stop_models(models)
+
+
+def _show(console: Console, title: str, lines: list[str]) -> None:
+    console.print(title, style="bold")
+    for line in lines:
+        console.print("\n".join(f"  {part}" for part in line.split("\n")))
+
+
+def _input_lines(config: AlignConfig, plan: InputPlan, columns: InputColumns) -> list[str]:
+    found = {
+        "prompt": columns.prompt,
+        "messages": columns.messages,
+        "id": "none, so file and row position" if columns.adds_id else columns.id,
+        "sampling_params": columns.sampling_params,
+    }
+    others = [name for name in plan.schema.names if name not in found.values()]
+    return [
+        f"{config.input}: {len(plan.files):,} files, {plan.num_rows:,} rows, {plan.num_shards:,} shards of "
+        f"{plan.rows_per_shard:,} rows",
+        "columns found: " + ", ".join(f"{use} = {name}" for use, name in found.items() if name is not None),
+        f"columns that pass through: {', '.join(others) or 'none'}",
+    ]
+
+
+def _output_line(plan: InputPlan, run: RunDirectory) -> str:
+    if run.is_finished:
+        return f"{run.root}: finished, nothing to do"
+    num_committed = plan.num_shards if "aligned" in run.manifest.gathered else len(shard_numbers(run.aligned.shards))
+    return f"{run.root}: {num_committed:,} of {plan.num_shards:,} shards are done"
+
+
+def _prompt_lines(config: AlignConfig, renderer: Renderer, rows: list[PromptRow]) -> list[str]:
+    first = _first_rendered(renderer, rows)
+    if first is None:
+        return [f"none of the first {len(rows)} rows can be rendered"]
+    row, prompt = first
+    closing = "" if config.reward.close_turn == "never" else renderer.shown(renderer.closing_tokens)
+    reward_text = f"{_shortened(renderer.shown(prompt.reward_tokens))}⟨response⟩{closing}"
+    return [
+        f"of row {row.row_id}, to the policy, {len(prompt.policy_tokens)} tokens:",
+        _shortened(renderer.shown(prompt.policy_tokens)),
+        f"to the reward model, {len(prompt.reward_tokens)} tokens and the response (turn closed: "
+        f"{config.reward.close_turn}):",
+        reward_text,
+    ]
+
+
+def _first_rendered(renderer: Renderer, rows: list[PromptRow]) -> tuple[PromptRow, RenderedPrompt] | None:
+    for row in rows:
+        if row.error_type is None:
+            try:
+                return row, renderer.render(row)
+            except RowError:
+                continue
+    return None
+
+
+def _placement_lines(config: AlignConfig) -> list[str]:
+    shares = share_gpus(config, cluster_gpus())
+    bundles = shares.bundles(config.cluster)
+    if not bundles:
+        return ["no GPUs: models on CPUs, the cells dealt to the nodes in turn"]
+    shown = " + ".join(f"{gpus:g}" for gpus in bundles)
+    return [
+        sum_shown(config.cluster, shares),
+        f"{config.cluster.cells} placement groups (PACK) of {shown} GPUs; the cluster has {cluster_gpus():g} now",
+    ]
+
+
+def _memory_lines(config: AlignConfig, places: list[MemoryPlace]) -> list[str]:
+    slots, length = config.engine.slots, config.engine.max_model_len
+    assert slots is not None and length is not None
+    lines = [f"{slots} slots of {length:,} tokens"]
+    return [*lines, *(place.sum_shown(slots, length) for place in places)]
+
+
+def _cost_lines(config: AlignConfig, probe: Probe, reservation: Reservation) -> list[str]:
+    cluster, shares = config.cluster, reservation.shares
+    kept, policy, reward = (probe.tokens(f"num_{name}_tokens") for name in ("response", "policy", "reward"))
+    lines = [
+        f"by the first {len(probe.results)} rows, for all {probe.num_rows:,} of {config.strategy.name}: {kept:,} "
+        f"response tokens, {policy:,} through the policy, {reward:,} through the reward model",
+        f"policy busy {_hours(probe.model_s('policy'))}, reward model {_hours(probe.model_s('reward'))}, in calls of "
+        f"{probe.cohort_rows['policy']:.0f} and {probe.cohort_rows['reward']:.0f} rows",
+        f"about {_hours(probe.wall_s(cluster))} in {cluster.cells} cells, "
+        f"{probe.gpu_hours(cluster, shares):,.2f} GPU hours; loading, reading and writing not counted",
+    ]
+    if config.baseline_rows and config.strategy.name != "vanilla":
+        lines.append(f"the plain responses of {min(config.baseline_rows, probe.num_rows):,} rows come on top")
+    errors = [f"{count} {kind}" for kind, count in probe.error_types.items()]
+    return [*lines, f"error rows among them: {', '.join(errors)}"] if errors else lines
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:,.1f} h" if seconds >= 36_000 else format_seconds(seconds)
+
+
+def _shortened(text: str) -> str:
+    rest = len(text) - MAX_SHOWN_CHARACTERS
+    return text if rest <= 0 else f"{text[:MAX_SHOWN_CHARACTERS]} … ({rest:,} characters more)"

@@ -1,0 +1,84 @@
+"""One benchmark, from a checked config to its report: contenders start once, then alternate round by round."""
+
+import importlib.util
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+
+from actors.batch.run import cluster
+from actors.cluster.model_loading import last_line
+from jobs.benchmark.config import BenchmarkConfig
+from jobs.benchmark.contenders import Absent, Contender, Starter, VllmContender
+from jobs.benchmark.measurement import Measurement
+from jobs.benchmark.model_folders import ModelFolders, make_model_folders
+from jobs.benchmark.plot import draw_report
+from jobs.benchmark.report import BenchmarkReport, ContenderReport, find_ratios, this_machine
+from jobs.benchmark.table import show_report
+from jobs.benchmark.workload import Workload
+from pipeline.errors import ConfigError
+
+WIDTH = 130  # where there is no terminal to ask
+
+
+def run_benchmark(config: BenchmarkConfig) -> BenchmarkReport:
+    """Measure, show the tables, write `benchmark.json` and `benchmark.png`.
+
+    Raises:
+        ConfigError: matplotlib is not installed.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ConfigError("matplotlib is not installed; it comes with the extra: pip install -e '.[plots]'")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 would let any other process starve its workers
+    console, output = Console(width=None if sys.stdout.isatty() else WIDTH), Path(config.output)
+    output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="stars-benchmark-") as root, cluster():
+        folders = make_model_folders(config, Path(root))
+        report = _measure(config, folders, output, console)
+    report.save(output / "benchmark.json")
+    draw_report(report, output / "benchmark.png")
+    show_report(console, report)
+    console.print(f"written: {output / 'benchmark.json'}, {output / 'benchmark.png'}", soft_wrap=True)
+    return report
+
+
+def _measure(config: BenchmarkConfig, folders: ModelFolders, output: Path, console: Console) -> BenchmarkReport:
+    load, starter = os.getloadavg()[0], Starter(config, folders, output)
+    entries = [entry for name in config.contenders for entry in starter.start(name)]
+    contenders = [entry for entry in entries if not isinstance(entry, Absent)]
+    failures = {entry.name: entry.reason for entry in entries if isinstance(entry, Absent)}
+    rounds: dict[str, list[Measurement]] = {entry.name: [] for entry in entries}
+    for number in range(config.warmup_rounds + config.rounds):
+        is_measured = number >= config.warmup_rounds
+        for contender in contenders:
+            if contender.name not in failures:
+                workload = Workload.of(config, folders.vocabulary_size, number, contender.name)
+                outcome = _run_round(contender, workload.head(contender.num_prompts))
+                _tell(console, contender.name, number - config.warmup_rounds + 1 if is_measured else None, outcome)
+                if isinstance(outcome, str):
+                    failures[contender.name] = outcome
+                elif is_measured:
+                    rounds[contender.name].append(outcome)
+    for contender in contenders:
+        contender.close()
+    reports = [ContenderReport.of(name, found, failures.get(name)) for name, found in rounds.items()]
+    vllm = next((c.process.version for c in contenders if isinstance(c, VllmContender)), None)
+    return BenchmarkReport(
+        config, this_machine(vllm, load), tuple(reports), tuple(find_ratios(reports, config.acceptance))
+    )
+
+
+def _run_round(contender: Contender, workload: Workload) -> Measurement | str:
+    """The measurement, or what went wrong: one broken contender must not cost the others their figures."""
+    try:
+        return contender.run(workload)
+    except Exception as error:
+        return last_line(error)
+
+
+def _tell(console: Console, name: str, number: int | None, outcome: Measurement | str) -> None:
+    when = "warm-up" if number is None else f"round {number}"
+    figure = outcome if isinstance(outcome, str) else f"{outcome.accepted_tokens_per_s:,.1f} accepted tokens/s"
+    console.print(f"{when}  {name}: {figure}", highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,117 @@
+"""A calibration from its checked config to its YAML: rollouts, the simulation's knobs, real runs that correct them.
+
+All runs are ordinary runs of the main job over the same prompts, in folders of their own, so they work on any cluster
+and go on where they were interrupted. The knobs that are written are those of the real run nearest the target,
+and what is expected of them is what that run measured.
+"""
+
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from actors.batch.run import Job, cluster, finish_jobs
+from jobs.calibrate.dials import Knobs, file_name
+from jobs.calibrate.document import Calibrated, Probe, document, probe_lines, reward_table
+from jobs.calibrate.law import TransitionLaw
+from jobs.calibrate.rollouts import Rollouts, gather_rollouts, rollout_config
+from jobs.calibrate.simulation import Outcome, simulate
+from jobs.calibrate.solving import Target, aim, solve, solve_dial
+from pipeline.config.align import AlignConfig
+from pipeline.dataset.columns import InputColumns, check_columns
+from pipeline.dataset.plan import InputPlan, plan_input
+from pipeline.runs.directory import RunDirectory
+from pipeline.runs.metrics import RunMetrics
+from pipeline.runs.outputs import read_run
+from pipeline.storage import locate
+
+TOLERANCE = 0.03  # a real run as near as this needs no other one: a few hundred prompts tell no less
+RESULT = "calibrated.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What `jobs.calibrate` was given: the job to calibrate, the prompts to do it on, a folder, what is wanted."""
+
+    config: AlignConfig
+    prompts: str
+    num_prompts: int
+    folder: str
+    target: Target
+    max_probes: int
+
+
+class CalibrationRuns:
+    """The runs over the calibration prompts, all checked against the folder before any model loads."""
+
+    def __init__(self, calibration: Calibration) -> None:
+        self.calibration = calibration
+        self.job = self._job(rollout_config(calibration.config), "rollouts", 0)
+
+    def rollouts(self, console: Console) -> Rollouts:
+        job = self.job
+        _finish(job, console)
+        rows = read_run("rollouts", job.config.output)
+        stopped, pushed = rows.is_stopped.tolist(), rows.figure("num_policy_tokens").tolist()
+        return gather_rollouts(zip(rows.table.column("segments").to_pylist(), stopped, pushed, strict=True))
+
+    def probe(self, knobs: Knobs, number: int, console: Console) -> Outcome:
+        """What `knobs` really cost and reach, by draws that no rollout had."""
+        config = self.calibration.config.model_copy(update={"strategy": knobs})
+        stage = _finish(self._job(config, f"probe-{file_name(knobs)}", number), console).aligned
+        return Outcome(stage.policy_tokens_per_row or 0.0, stage.acceptance_rate or 0.0, stage.mean_reward or 0.0)
+
+    def _job(self, config: AlignConfig, name: str, number: int) -> Job:
+        calibration = self.calibration
+        ours = {
+            "input": calibration.prompts,
+            "max_rows": calibration.num_prompts,
+            "output": f"{calibration.folder.rstrip('/')}/{name}",
+            "seed": (config.seed + number) % 2**63,
+            "baseline_rows": 0,
+        }
+        config = config.model_copy(update=ours)
+        plan: InputPlan = plan_input(config.input, config.dataset.rows_per_shard, config.max_rows)
+        columns: InputColumns = check_columns(plan.schema, config)
+        return Job(config, plan, columns, RunDirectory.open(config, plan))
+
+
+def calibrate(runs: CalibrationRuns, console: Console) -> Calibrated:
+    """Measure, solve, correct; write the YAML and say what was found.
+
+    Raises:
+        StarsError: what went wrong, in one line.
+    """
+    with cluster():
+        calibrated = _calibrate(runs, console)
+    place = locate(runs.calibration.folder) / RESULT
+    place.write_text(document(calibrated, runs.calibration.prompts))
+    expected = f"{runs.calibration.target.name}: {calibrated.predicted:.4g} expected"
+    console.print(f"{expected}; config: {place}", soft_wrap=True)
+    return calibrated
+
+
+def _calibrate(runs: CalibrationRuns, console: Console) -> Calibrated:
+    calibration, target = runs.calibration, runs.calibration.target
+    rollouts = runs.rollouts(console)
+    console.print("\n".join(reward_table(rollouts)), highlight=False)
+    law = TransitionLaw(rollouts)
+    knobs = solve(law, calibration.config.strategy, target)
+    probes: list[Probe] = []
+    while not probes or (
+        len(probes) < calibration.max_probes
+        and target.miss(probes[-1].measured) > TOLERANCE
+        and file_name(knobs) not in {file_name(probe.knobs) for probe in probes}  # nothing new would be learned
+    ):
+        measured = runs.probe(knobs, len(probes) + 1, console)
+        probes.append(Probe(knobs, simulate(law, knobs), measured))
+        console.print(probe_lines(probes[-1:])[0], highlight=False, soft_wrap=True)
+        knobs = solve_dial(law, knobs, target, aim(target, [(p.simulated, p.measured) for p in probes]))
+    best = min(probes, key=lambda probe: target.miss(probe.measured))
+    config = calibration.config.model_copy(update={"strategy": best.knobs})
+    return Calibrated(config, rollouts, target, tuple(probes), target.of(best.measured))
+
+
+def _finish(job: Job, console: Console) -> RunMetrics:
+    if job.run.is_finished:
+        return RunMetrics.load(job.run.metrics_file)
+    return finish_jobs([job], console)[0]

@@ -1,0 +1,71 @@
+"""The kinds of faults, each a function that strikes if its target is there now."""
+
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs.chaos.driver import Driver
+from jobs.chaos.local_cluster import LocalCluster, writers_under
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What there is to strike. `number` is the fault's own random number, to choose among several."""
+
+    cluster: LocalCluster
+    driver: Driver
+    output: Path
+    number: int
+
+
+def _signal_one(pids: list[int], number: int, sent: signal.Signals) -> bool:
+    if not pids:
+        return False
+    try:
+        os.kill(pids[number % len(pids)], sent)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _kill_role(role: str) -> Callable[[Target], bool]:
+    return lambda target: _signal_one(target.cluster.pids_of(role), target.number, signal.SIGKILL)
+
+
+def _hang_role(role: str) -> Callable[[Target], bool]:
+    return lambda target: _signal_one(target.cluster.pids_of(role), target.number, signal.SIGSTOP)
+
+
+def _kill_writer(target: Target) -> bool:
+    return _signal_one(writers_under(target.output), target.number, signal.SIGKILL)
+
+
+def _lose_node(target: Target) -> bool:
+    target.cluster.lose_node(target.number)
+    return True
+
+
+def _kill_driver(target: Target) -> bool:
+    target.driver.kill()
+    return True
+
+
+def _stop_job(target: Target) -> bool:
+    target.driver.stop()
+    return True
+
+
+FAULTS: dict[str, Callable[[Target], bool]] = {
+    "policy killed": _kill_role("policy"),
+    "reward model killed": _kill_role("reward"),
+    "coordinator killed": _kill_role("coordinator"),
+    "policy hangs": _hang_role("policy"),
+    "reward model hangs": _hang_role("reward"),
+    "coordinator hangs": _hang_role("coordinator"),
+    "writer killed in a write": _kill_writer,
+    "node lost": _lose_node,
+    "driver killed": _kill_driver,
+    "job stopped (SIGTERM)": _stop_job,
+}

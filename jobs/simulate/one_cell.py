@@ -1,0 +1,65 @@
+"""One cell on virtual time, with all its rows at hand: what its models would do if nothing else held them up."""
+
+import asyncio
+from dataclasses import dataclass
+
+import numpy as np
+
+from actors.coordination.coordinator import SegmentCoordinator
+from actors.coordination.slots import slots_per_reward
+from actors.engines.fakes import FakePolicy, FakeReward
+from jobs.simulate.virtual_time import VirtualModel, VirtualTimeLoop
+from pipeline.config.align import AlignConfig
+from pipeline.records import PromptRow
+from pipeline.runs.usage import CoordinatorUsage
+
+STEADY = (0.2, 0.8)  # between these parts of the rows, the cell neither fills nor empties
+
+
+@dataclass(frozen=True, slots=True)
+class CellRun:
+    """Rows per virtual second while the cell is full, and what its models did from start to end."""
+
+    rows_per_s: float
+    usage: CoordinatorUsage
+
+
+def virtual_coordinator(config: AlignConfig, hop_s: float) -> SegmentCoordinator:
+    """A cell of fakes, made inside the loop whose time they keep."""
+    slots, cluster = config.engine.slots, config.cluster
+    assert slots is not None
+    num_policies, num_rewards = cluster.policies_per_cell, cluster.rewards_per_cell
+    reward_slots = slots_per_reward(slots, num_policies, num_rewards)
+    reward_engine = config.engine.model_copy(update={"slots": reward_slots})
+    policies = [VirtualModel(FakePolicy(config.policy, config.engine), hop_s) for _ in range(num_policies)]
+    rewards = [VirtualModel(FakeReward(config.reward, reward_engine), hop_s) for _ in range(num_rewards)]
+    return SegmentCoordinator(config, policies, rewards)
+
+
+def simulate_cell(config: AlignConfig, rows: list[PromptRow], hop_s: float) -> CellRun:
+    """Align all rows on a virtual clock; the answers are those of a run on the same fakes."""
+    finished_s: list[float] = []
+
+    async def align() -> CoordinatorUsage:
+        loop = asyncio.get_running_loop()
+        coordinator = virtual_coordinator(config, hop_s)
+
+        async def one(row: PromptRow) -> None:
+            await coordinator.align(row)
+            finished_s.append(loop.time())
+
+        await asyncio.gather(*(one(row) for row in rows))
+        return coordinator.usage
+
+    loop = VirtualTimeLoop()
+    try:
+        usage = loop.run_until_complete(align())
+    finally:
+        loop.close()
+    return CellRun(steady_rate(finished_s), usage)
+
+
+def steady_rate(finished_s: list[float]) -> float:
+    """Rows per second between the two parts of STEADY."""
+    first, last = (int(part * (len(finished_s) - 1)) for part in STEADY)
+    return float((last - first) / np.diff(sorted(finished_s)[first : last + 1]).sum())
