@@ -9,9 +9,9 @@ on. Exit codes: 0 done, 1 it failed, 2 mend config or input first; 130 or 143 wh
 import argparse
 import sys
 
+from jobs.compare.config import JUDGE_KINDS, CompareConfig
+from jobs.compare.loading import load_comparison
 from jobs.interrupts import Interrupted, raise_on_signals
-from pipeline.comparison.config import JUDGE_KINDS, CompareConfig
-from pipeline.comparison.loading import load_comparison
 from pipeline.config.loading import described_fields
 from pipeline.errors import StarsError
 
@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         comparison = load_comparison(options.config, options.overrides)
         raise_on_signals()
-        from actors.comparison.run import run_comparison  # here, because it imports Ray and transformers
+        from jobs.compare.comparison import run_comparison  # here, because it imports Ray and transformers
 
         run_comparison(comparison)
     except Interrupted as interruption:

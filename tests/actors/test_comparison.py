@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-
 from actors.comparison import reward_judge
-from actors.comparison.run import run_comparison
-from pipeline.comparison.figures import CompareFigures
-from pipeline.comparison.loading import load_comparison
+
+from jobs.compare.comparison import run_comparison
+from jobs.compare.figures.figures import CompareFigures
+from jobs.compare.loading import load_comparison
 from pipeline.errors import OutputError
 from pipeline.runs.outputs import read_run
 from pipeline.storage import locate

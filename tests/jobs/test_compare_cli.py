@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.comparison.loading import load_comparison, run_output
+from jobs.compare.loading import load_comparison, run_output
 
 YAML = """
 output: OUT

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.comparison.equal_compute import Point, best_mix, frontier
+from jobs.compare.figures.equal_compute import Point, best_mix, frontier
 
 POINTS = {
     "vanilla": Point(100, 0.0),

@@ -7,10 +7,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from pipeline.comparison.chat_client import ask
-from pipeline.comparison.config import LlmJudge
-from pipeline.comparison.llm_judge import LlmPairJudge, parse_verdict, shows_second_first
-from pipeline.comparison.verdict_store import VerdictStore
+from jobs.compare.config import LlmJudge
+from jobs.compare.judges.chat_client import ask
+from jobs.compare.judges.llm_judge import LlmPairJudge, parse_verdict, shows_second_first
+from jobs.compare.judges.verdict_store import VerdictStore
 from pipeline.errors import ModelError
 from pipeline.runs.outputs import read_run
 from tests.pipeline.comparison.made_up_runs import row, write_run

@@ -6,17 +6,17 @@ import re
 import numpy as np
 import pytest
 
-from pipeline.comparison.alpaca_eval import write_alpaca_eval
-from pipeline.comparison.analysis import analyse
-from pipeline.comparison.document import Answers, Heading, Paragraph, Picture, Points, Table
-from pipeline.comparison.evidence import REWARD, Evidence
-from pipeline.comparison.figures import CompareFigures
-from pipeline.comparison.judging import Prompts, judge_pairs, judge_scores
-from pipeline.comparison.markdown import to_markdown
-from pipeline.comparison.page import to_page
-from pipeline.comparison.report import write_report
-from pipeline.comparison.resampling import Resampler
-from pipeline.comparison.verdict import verdict
+from jobs.compare.alpaca_eval import write_alpaca_eval
+from jobs.compare.figures.analysis import analyse
+from jobs.compare.figures.evidence import REWARD, Evidence
+from jobs.compare.figures.figures import CompareFigures
+from jobs.compare.figures.resampling import Resampler
+from jobs.compare.judges.judging import Prompts, judge_pairs, judge_scores
+from jobs.compare.report.document import Answers, Heading, Paragraph, Picture, Points, Table
+from jobs.compare.report.markdown import to_markdown
+from jobs.compare.report.page import to_page
+from jobs.compare.report.verdict import verdict
+from jobs.compare.report.written_report import write_report
 from pipeline.errors import InputError
 from pipeline.runs.outputs import read_run
 from pipeline.storage import locate
@@ -146,7 +146,7 @@ def test_a_judge_of_pairs_is_asked_about_every_contender_and_counted(outputs):
 
 
 def to_markdown_of(figures):
-    from pipeline.comparison.sections import report_blocks
+    from jobs.compare.report.sections import report_blocks
 
     return to_markdown(report_blocks(figures, {}))
 

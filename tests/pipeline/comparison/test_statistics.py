@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipeline.comparison.ranks import mean_ranks, spearman
-from pipeline.comparison.resampling import Resampler, mean_over_seeds, overall_mean
+from jobs.compare.figures.ranks import mean_ranks, spearman
+from jobs.compare.figures.resampling import Resampler, mean_over_seeds, overall_mean
 from pipeline.runs.wins import RunningMean, seed_pairs, shares_draws, wins
 
 NAN = np.nan

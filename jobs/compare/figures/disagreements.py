@@ -6,9 +6,9 @@ baseline's: the reward rose and the quality fell.
 
 import numpy as np
 
-from pipeline.comparison.evidence import Evidence
-from pipeline.comparison.figures import Disagreement
-from pipeline.comparison.judging import run_pairs
+from jobs.compare.figures.evidence import Evidence
+from jobs.compare.figures.figures import Disagreement
+from jobs.compare.judges.judging import run_pairs
 from pipeline.runs.outputs import Floats, RunRows
 
 

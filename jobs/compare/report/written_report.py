@@ -1,10 +1,10 @@
 """Writes the comparison down: compare.json, the pictures, report.md and report.html."""
 
-from pipeline.comparison.figures import CompareFigures
-from pipeline.comparison.markdown import to_markdown
-from pipeline.comparison.page import to_page
-from pipeline.comparison.pictures import draw_pictures
-from pipeline.comparison.sections import report_blocks
+from jobs.compare.figures.figures import CompareFigures
+from jobs.compare.report.markdown import to_markdown
+from jobs.compare.report.page import to_page
+from jobs.compare.report.pictures import draw_pictures
+from jobs.compare.report.sections import report_blocks
 from pipeline.storage import Location
 
 

@@ -1,6 +1,6 @@
 """The figures of a comparison: everything the report shows, as numbers; `compare.json` is exactly this.
 
-A figure is a mean over prompts with its 95 % interval (`pipeline.comparison.resampling`).
+A figure is a mean over prompts with its 95 % interval (`jobs.compare.figures.resampling`).
 """
 
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from pipeline.comparison.resampling import Estimate
+from jobs.compare.figures.resampling import Estimate
 from pipeline.storage import Location
 
 

@@ -4,10 +4,10 @@ import io
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pipeline.comparison.evidence import REWARD
-from pipeline.comparison.figures import CompareFigures, ContenderFigures, SegmentFigures
-from pipeline.comparison.resampling import Estimate
-from pipeline.comparison.verdict import ranking
+from jobs.compare.figures.evidence import REWARD
+from jobs.compare.figures.figures import CompareFigures, ContenderFigures, SegmentFigures
+from jobs.compare.figures.resampling import Estimate
+from jobs.compare.report.verdict import ranking
 
 COLOURS = ("#2a7f62", "#4c72b0", "#dd8452", "#8172b3", "#c44e52", "#937860", "#64b5cd", "#da8bc3")
 GREY = "#8c8c8c"

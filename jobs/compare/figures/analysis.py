@@ -6,15 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from pipeline.comparison.disagreements import find_disagreements, hacked
-from pipeline.comparison.equal_compute import frontier
-from pipeline.comparison.evidence import Evidence
-from pipeline.comparison.figures import CompareFigures, ContenderFigures, JudgeFigures
-from pipeline.comparison.judging import Judged
-from pipeline.comparison.ranks import spearman
-from pipeline.comparison.readings import Qualities, equal_compute_readings, win_matrix
-from pipeline.comparison.resampling import Estimate, mean_over_seeds, overall_mean
-from pipeline.comparison.segments import overall_rates, segment_figures
+from jobs.compare.figures.disagreements import find_disagreements, hacked
+from jobs.compare.figures.equal_compute import frontier
+from jobs.compare.figures.evidence import Evidence
+from jobs.compare.figures.figures import CompareFigures, ContenderFigures, JudgeFigures
+from jobs.compare.figures.ranks import spearman
+from jobs.compare.figures.readings import Qualities, equal_compute_readings, win_matrix
+from jobs.compare.figures.resampling import Estimate, mean_over_seeds, overall_mean
+from jobs.compare.figures.segments import overall_rates, segment_figures
+from jobs.compare.judges.judging import Judged
 from pipeline.runs.outputs import RunRows
 from pipeline.runs.wins import shares_draws
 

@@ -1,6 +1,8 @@
 """The report's sections, in the order a reader needs them: verdict, who wins, at what cost, why, and what to doubt."""
 
-from pipeline.comparison.document import (
+from jobs.compare.figures.evidence import REWARD
+from jobs.compare.figures.figures import CompareFigures, ContenderFigures, EqualCompute
+from jobs.compare.report.document import (
     NOTHING,
     Answers,
     Block,
@@ -14,9 +16,7 @@ from pipeline.comparison.document import (
     percent,
     shown,
 )
-from pipeline.comparison.evidence import REWARD
-from pipeline.comparison.figures import CompareFigures, ContenderFigures, EqualCompute
-from pipeline.comparison.verdict import ranking, verdict
+from jobs.compare.report.verdict import ranking, verdict
 
 
 def report_blocks(figures: CompareFigures, pictures: dict[str, str]) -> list[Block]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from pipeline.comparison.document import Answers, Block, Heading, Paragraph, Picture, Points, Table
+from jobs.compare.report.document import Answers, Block, Heading, Paragraph, Picture, Points, Table
 
 SPECIAL = str.maketrans({c: f"\\{c}" for c in "\\`*_{}[]<>#|"})
 

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from pipeline.comparison.judging import Judged, Prompts, Runs
-from pipeline.comparison.resampling import Resampler
+from jobs.compare.figures.resampling import Resampler
+from jobs.compare.judges.judging import Judged, Prompts, Runs
 
 REWARD = "reward"  # the reward model that steered, shown beside the judges
 

@@ -5,7 +5,7 @@ import html
 import re
 from collections.abc import Mapping, Sequence
 
-from pipeline.comparison.document import Answers, Block, Heading, Paragraph, Picture, Points, Table
+from jobs.compare.report.document import Answers, Block, Heading, Paragraph, Picture, Points, Table
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem; color: #1c2430; }

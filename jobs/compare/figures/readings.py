@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.comparison.equal_compute import Mix, Point, best_mix
-from pipeline.comparison.evidence import Evidence
-from pipeline.comparison.figures import ContenderFigures, EqualCompute
-from pipeline.comparison.judging import paired_wins
-from pipeline.comparison.resampling import Estimate, Resampler, mean_over_seeds, overall_mean
+from jobs.compare.figures.equal_compute import Mix, Point, best_mix
+from jobs.compare.figures.evidence import Evidence
+from jobs.compare.figures.figures import ContenderFigures, EqualCompute
+from jobs.compare.figures.resampling import Estimate, Resampler, mean_over_seeds, overall_mean
+from jobs.compare.judges.judging import paired_wins
 from pipeline.runs.outputs import Floats
 
 

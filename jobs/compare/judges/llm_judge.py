@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.comparison.alpaca_eval import as_text
-from pipeline.comparison.chat_client import ask
-from pipeline.comparison.config import LlmJudge
-from pipeline.comparison.verdict_store import VerdictStore, verdict_key
+from jobs.compare.alpaca_eval import as_text
+from jobs.compare.config import LlmJudge
+from jobs.compare.judges.chat_client import ask
+from jobs.compare.judges.verdict_store import VerdictStore, verdict_key
 from pipeline.runs.outputs import Floats, RunRows
 
 INSTRUCTION = (

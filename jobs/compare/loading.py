@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
-from pipeline.comparison.config import JUDGE_KINDS, CompareConfig, ContenderConfig, JudgeConfig, LlmJudge
+from jobs.compare.config import JUDGE_KINDS, CompareConfig, ContenderConfig, JudgeConfig, LlmJudge
 from pipeline.config.align import AlignConfig
 from pipeline.config.loading import load_tree, nearest, validate
 from pipeline.dataset.columns import InputColumns, check_columns

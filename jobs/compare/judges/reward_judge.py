@@ -18,9 +18,9 @@ from actors.batch.run import cluster
 from actors.cluster.placement import start_reward_model
 from actors.rendering.renderer import make_renderer
 from actors.startup.model_limits import longest_model_len, read_model_configs
-from pipeline.comparison.config import RewardModelJudge
-from pipeline.comparison.judging import Runs, ScoreJudge
-from pipeline.comparison.verdict_store import VerdictStore, verdict_key
+from jobs.compare.config import RewardModelJudge
+from jobs.compare.judges.judging import Runs, ScoreJudge
+from jobs.compare.judges.verdict_store import VerdictStore, verdict_key
 from pipeline.config.align import AlignConfig, EngineConfig, GenerationConfig, ModelConfig, RewardConfig
 from pipeline.errors import RowError
 from pipeline.records import PromptRow, ScoreCohort, TokenArray

@@ -12,18 +12,18 @@ from pathlib import Path
 from rich.console import Console
 
 from actors.batch.run import Job, cluster, finish_jobs, stars_error
-from actors.comparison.reward_judge import reward_model_judge
-from pipeline.comparison.alpaca_eval import write_alpaca_eval
-from pipeline.comparison.analysis import analyse
-from pipeline.comparison.config import EmbeddedJudge, JudgeConfig, RewardModelJudge
-from pipeline.comparison.evidence import REWARD, Evidence
-from pipeline.comparison.figures import CompareFigures
-from pipeline.comparison.judging import Judged, Prompts, Runs, judge_pairs, judge_scores, text_judge
-from pipeline.comparison.llm_judge import LlmPairJudge
-from pipeline.comparison.loading import Comparison
-from pipeline.comparison.report import write_report
-from pipeline.comparison.resampling import Resampler
-from pipeline.comparison.verdict import verdict
+from jobs.compare.alpaca_eval import write_alpaca_eval
+from jobs.compare.config import EmbeddedJudge, JudgeConfig, RewardModelJudge
+from jobs.compare.figures.analysis import analyse
+from jobs.compare.figures.evidence import REWARD, Evidence
+from jobs.compare.figures.figures import CompareFigures
+from jobs.compare.figures.resampling import Resampler
+from jobs.compare.judges.judging import Judged, Prompts, Runs, judge_pairs, judge_scores, text_judge
+from jobs.compare.judges.llm_judge import LlmPairJudge
+from jobs.compare.judges.reward_judge import reward_model_judge
+from jobs.compare.loading import Comparison
+from jobs.compare.report.verdict import verdict
+from jobs.compare.report.written_report import write_report
 from pipeline.runs.outputs import read_run
 from pipeline.storage import Location, locate
 

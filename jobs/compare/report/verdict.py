@@ -1,8 +1,8 @@
 """The first lines of the report: what to use, in words, and what to be careful with."""
 
-from pipeline.comparison.document import mean_of, percent, shown
-from pipeline.comparison.evidence import REWARD
-from pipeline.comparison.figures import CompareFigures, ContenderFigures, EqualCompute
+from jobs.compare.figures.evidence import REWARD
+from jobs.compare.figures.figures import CompareFigures, ContenderFigures, EqualCompute
+from jobs.compare.report.document import mean_of, percent, shown
 
 MANY_HACKED = 0.1
 

@@ -11,7 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 
-from pipeline.comparison.config import LlmJudge
+from jobs.compare.config import LlmJudge
 from pipeline.errors import ModelError
 
 PASSING = frozenset({408, 409, 429, *range(500, 600)})

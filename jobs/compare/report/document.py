@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.comparison.resampling import Estimate
+from jobs.compare.figures.resampling import Estimate
 
 NOTHING = "–"
 

@@ -1,1 +1,0 @@
-"""A comparison's runs and judges, executed."""
