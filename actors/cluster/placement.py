@@ -1,4 +1,4 @@
-"""How actors are started: the one file with `ray.remote` (what they may ask for is `actors.cluster.gpu_shares`' business).
+"""How actors are started: the one file with `ray.remote` (what they may ask for: `actors.cluster.gpu_shares`).
 
 Everything asks for `num_cpus=0`: models that hold every CPU would leave none to read and write the dataset. Actors are
 named after the run and owned by the driver, so they die with it; a dead one is restarted and its call sent again.

@@ -61,7 +61,7 @@ class SegmentCoordinator:
         policies: handles of the cell's policy actors: `await policy.propose.remote(cohort)` gives Proposals. Each holds
             `engine.slots` slots.
         rewards: handles of its reward actors: `await reward.score.remote(cohort)` gives Scores. Each holds
-            `actors.coordination.slots.slots_per_reward` slots. Any two lists of handles will do: actors, deployments, threads.
+            `slots_per_reward` slots. Any two lists of handles will do: actors, deployments, threads.
         renderer: text to tokens; None makes the one that fits the config's models.
         keepers: by role, one per handle, replace models that hang; without them, a model that gives no answer fails the
             run.

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from pipeline.errors import StarsError
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SHAPES = {
     "one cell": ["engine.slots=64", "coordinator.cohorts_in_flight=2"],
     "two cells": [

@@ -21,7 +21,7 @@ from rich.table import Table
 
 from pipeline.dataset.plan import default_rows_per_shard
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 COORDINATOR = "ray::MapWorker(MapBatches(AlignShards"
 SAMPLE_INTERVAL_S = 1.0
 GROUP_ROWS = 50_000
