@@ -16,7 +16,7 @@ from actors.batch.live_metrics import CELL_COUNTERS, ROLE_COUNTERS
 from tests.actors.batch.test_run import run
 
 NUM_ROWS = 96
-DASHBOARD = Path(__file__).parents[2] / "grafana/stars_dashboard.json"
+DASHBOARD = Path(__file__).parents[3] / "grafana/stars_dashboard.json"
 GAUGES = {"ray_stars_model_actors", "ray_stars_slot_occupancy"}
 COUNTERS = {f"ray_{name}_total" for name, _ in [*CELL_COUNTERS.values(), *ROLE_COUNTERS.values()]}
 
