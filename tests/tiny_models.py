@@ -11,7 +11,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from pipeline.config.align import EngineConfig
+from pipeline.config.decoding import EngineConfig
 
 VOCABULARY = 61
 MAX_LEN = 96

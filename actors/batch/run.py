@@ -39,7 +39,7 @@ from pipeline.runs.baseline import compare_outputs
 from pipeline.runs.directory import RunDirectory
 from pipeline.runs.metrics import RunMetrics
 from pipeline.runs.retry import count_error_rows
-from pipeline.strategy_config import VanillaConfig
+from pipeline.strategies.vanilla import VanillaConfig
 
 MIN_CPUS = 2  # reading and writing need one each; models and the coordinator ask for none
 

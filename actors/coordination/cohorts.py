@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from actors.coordination.requests import ProposeRequest, ScoreRequest
-from pipeline.config.align import CoordinatorConfig
+from pipeline.config.decoding import CoordinatorConfig
 from pipeline.errors import ModelOutOfMemory, RowError
-from pipeline.records import CallStats
+from pipeline.protocol import CallStats
 from pipeline.runs.usage import RoleUsage
 
 MAX_CALLS = 2  # per model: one computing, one in the mailbox

@@ -36,19 +36,11 @@ from actors.rendering.renderer import RenderedPrompt, Renderer, make_renderer
 from pipeline.config.align import AlignConfig
 from pipeline.draws import row_key
 from pipeline.errors import RowError
-from pipeline.records import (
-    CallStats,
-    PromptRow,
-    Report,
-    Response,
-    RowResult,
-    SamplingParams,
-    TokenArray,
-)
+from pipeline.protocol import CallStats
+from pipeline.records import PromptRow, Report, Response, RowResult, SamplingParams, TokenArray
 from pipeline.runs.usage import CoordinatorUsage, RoleUsage
-from pipeline.strategies import STRATEGIES, Task
+from pipeline.strategies import STRATEGIES, StrategyConfig, Task
 from pipeline.strategies.task import report_nothing
-from pipeline.strategy_config import StrategyConfig
 
 ModelCall = Callable[..., Awaitable[CallStats]]  # of a handle, its patience, its first slot and the requests
 

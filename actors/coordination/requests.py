@@ -11,17 +11,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import RowError
-from pipeline.records import (
-    DrawKey,
-    EntropyStop,
-    Proposals,
-    ProposeCohort,
-    SamplingParams,
-    ScoreCohort,
-    Scores,
-    Segment,
-    TokenArray,
-)
+from pipeline.protocol import Proposals, ProposeCohort, ScoreCohort, Scores
+from pipeline.records import DrawKey, EntropyStop, SamplingParams, Segment, TokenArray
 
 
 @dataclass(slots=True)

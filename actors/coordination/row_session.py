@@ -12,7 +12,7 @@ import numpy as np
 from actors.coordination.requests import Ledger, ProposeRequest, ScoreRequest
 from actors.coordination.stopping import end_at_stop, tokens_of_answer
 from actors.rendering.renderer import RenderedPrompt, Renderer
-from pipeline.config.align import RewardConfig
+from pipeline.config.decoding import RewardConfig
 from pipeline.errors import RowError
 from pipeline.records import DrawKey, EntropyStop, SamplingParams, Segment, TokenArray
 

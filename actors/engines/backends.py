@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import Any, Literal
 
-from pipeline.config.align import EngineConfig, ModelConfig
+from pipeline.config.decoding import EngineConfig, ModelConfig
 
 Role = Literal["policy", "reward"]
 

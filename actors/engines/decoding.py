@@ -16,7 +16,8 @@ import torch
 
 from actors.engines.sampling import Sampler
 from actors.engines.slot_model import SlotModel
-from pipeline.records import ProposeCohort, TokenArray
+from pipeline.protocol import ProposeCohort
+from pipeline.records import TokenArray
 
 
 @dataclass(slots=True, eq=False)

@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from actors.engines.prefix_plan import TokenTable, plan_feeds
-from pipeline.config.align import EngineConfig, ModelConfig
+from pipeline.config.decoding import EngineConfig, ModelConfig
 from pipeline.draws import token_subkeys
-from pipeline.records import CallStats, Proposals, ProposeCohort, ScoreCohort, Scores, TokenArray, split_prefixes
+from pipeline.protocol import CallStats, Proposals, ProposeCohort, ScoreCohort, Scores, split_prefixes
+from pipeline.records import TokenArray
 
 FAKE_END_TOKEN = 256  # one past the 256 byte tokens of the fake renderer
 END_PROBABILITY = 0.01

@@ -13,8 +13,8 @@ from transformers import PreTrainedModel
 from actors.engines.decoding import Call, Decoder, ShrinkingDecoder
 from actors.engines.slot_model import SlotModel
 from actors.engines.static_decoding import StaticDecoder
-from pipeline.config.align import EngineConfig
-from pipeline.records import CallStats, Proposals, ProposeCohort, split_prefixes
+from pipeline.config.decoding import EngineConfig
+from pipeline.protocol import CallStats, Proposals, ProposeCohort, split_prefixes
 
 DECODERS: dict[str, type[ShrinkingDecoder] | type[StaticDecoder]] = {"cpu": ShrinkingDecoder, "cuda": StaticDecoder}
 

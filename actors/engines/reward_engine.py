@@ -12,9 +12,9 @@ from transformers import PreTrainedModel
 
 from actors.engines.prefix_plan import Feed
 from actors.engines.slot_model import SlotModel
-from pipeline.config.align import EngineConfig
+from pipeline.config.decoding import EngineConfig
 from pipeline.errors import ConfigError
-from pipeline.records import CallStats, ScoreCohort, Scores, split_prefixes
+from pipeline.protocol import CallStats, ScoreCohort, Scores, split_prefixes
 
 
 class RewardEngine:

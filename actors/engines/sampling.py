@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 
 from pipeline.draws import block_noise_bits, token_noise_bits, token_subkeys
-from pipeline.records import ProposeCohort
+from pipeline.protocol import ProposeCohort
 
 BLOCK = 64
 

@@ -15,7 +15,7 @@ from actors.engines.attention import SLOT_ATTENTION, RowGroup
 from actors.engines.prefix_plan import Feed, TokenTable, group_by_length, plan_feeds
 from actors.engines.shapes import MIN_ROWS, SHAPES, rounded_up
 from actors.engines.slot_cache import SlotCache
-from pipeline.config.align import EngineConfig
+from pipeline.config.decoding import EngineConfig
 from pipeline.errors import ConfigError
 from pipeline.records import TokenArray
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from actors.models.engine_holder import EngineHolder
 from pipeline.errors import ModelOutOfMemory
-from pipeline.records import Proposals, ProposeCohort
+from pipeline.protocol import Proposals, ProposeCohort
 
 
 @dataclass(slots=True, eq=False)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from actors.engines.backends import Role, load_engine
-from pipeline.config.align import EngineConfig, ModelConfig
+from pipeline.config.decoding import EngineConfig, ModelConfig
 from pipeline.errors import ModelOutOfMemory
 
 ALLOCATION_FAILURES = ("out of memory", "allocate memory")

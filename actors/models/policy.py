@@ -3,8 +3,8 @@
 from actors.models.continuous_batching import JoinedCalls
 from actors.models.engine_holder import EngineHolder
 from actors.models.process_memory import peak_bytes
-from pipeline.config.align import EngineConfig, ModelConfig
-from pipeline.records import Proposals, ProposeCohort
+from pipeline.config.decoding import EngineConfig, ModelConfig
+from pipeline.protocol import Proposals, ProposeCohort
 
 MAX_CONCURRENT_CALLS = 16  # threads of the actor: a call beyond them waits in its mailbox and joins nothing
 

@@ -2,8 +2,8 @@
 
 from actors.models.engine_holder import EngineHolder
 from actors.models.process_memory import peak_bytes
-from pipeline.config.align import EngineConfig, RewardConfig
-from pipeline.records import ScoreCohort, Scores
+from pipeline.config.decoding import EngineConfig, RewardConfig
+from pipeline.protocol import ScoreCohort, Scores
 
 
 class RewardActor:

@@ -15,7 +15,7 @@ from actors.serving.request_schema import ChatRequest, CompletionRequest, Genera
 from actors.serving.server_config import LimitsConfig, ServeConfig
 from pipeline.dataset.rows import check_row
 from pipeline.records import PromptRow
-from pipeline.strategy_config import StrategyConfig
+from pipeline.strategies import StrategyConfig
 
 STRATEGY: TypeAdapter[StrategyConfig] = TypeAdapter(StrategyConfig)
 

@@ -18,8 +18,9 @@ from actors.cluster.gpu_shares import GpuShares
 from actors.cluster.placement import Cell
 from actors.coordination.coordinator import SegmentCoordinator
 from actors.engines.backends import Role
-from pipeline.config.align import AlignConfig, ModelConfig
+from pipeline.config.align import AlignConfig
 from pipeline.config.cluster import ClusterConfig
+from pipeline.config.decoding import ModelConfig
 from pipeline.dataset.columns import InputColumns
 from pipeline.dataset.plan import InputPlan, Span
 from pipeline.dataset.reading import read_rows

@@ -14,7 +14,8 @@ from jobs.benchmark.measurement import Measurement, ProcessUsage, Stopwatch, loc
 from jobs.benchmark.workload import Lockstep, Workload
 from pipeline.config.align import AlignConfig
 from pipeline.draws import row_key
-from pipeline.records import PromptRow, ProposeCohort, TokenArray
+from pipeline.protocol import ProposeCohort
+from pipeline.records import PromptRow, TokenArray
 from pipeline.runs.usage import RoleUsage
 
 

@@ -12,7 +12,8 @@ from jobs.benchmark.measurement import Measurement, Stopwatch, lockstep_measurem
 from jobs.benchmark.model_folders import NO_TOKEN, ModelFolders
 from jobs.benchmark.reference_contenders import load_plain
 from jobs.benchmark.workload import Lockstep, Workload
-from pipeline.records import CallStats, TokenArray
+from pipeline.protocol import CallStats
+from pipeline.records import TokenArray
 from pipeline.runs.usage import RoleUsage
 
 PAGE_SIZE = 16  # of the default 256, a segment fills a sixteenth: few prefixes would be found

@@ -18,7 +18,8 @@ from jobs.benchmark.config import BenchmarkConfig
 from jobs.benchmark.measurement import Measurement, Stopwatch, lockstep_measurement
 from jobs.benchmark.model_folders import NO_TOKEN, ModelFolders
 from jobs.benchmark.workload import Lockstep, Workload
-from pipeline.records import CallStats, TokenArray
+from pipeline.protocol import CallStats
+from pipeline.records import TokenArray
 from pipeline.runs.usage import RoleUsage
 
 ProposeSegments = Callable[[list[TokenArray], int], tuple[torch.Tensor, int]]

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from jobs.calibrate.rollouts import Floats, Rollouts
-from pipeline.strategies.reservation import reservation_value
-from pipeline.strategy_config import CardsConfig, ReservationConfig, StarsConfig, TransitionConfig
+from pipeline.strategies.cards import CardsConfig
+from pipeline.strategies.reservation import ReservationConfig, TransitionConfig, reservation_value
+from pipeline.strategies.stars import StarsConfig
 
 Knobs = StarsConfig | CardsConfig | ReservationConfig
 BETAS = (0.0, 0.05, 0.1, 0.2, 0.4)  # of the standard deviation of one segment's change in reward

@@ -14,7 +14,9 @@ import numpy.typing as npt
 
 from pipeline.config.align import AlignConfig
 from pipeline.errors import ConfigError, InputError
-from pipeline.strategy_config import CardsConfig, ReservationConfig, StarsConfig
+from pipeline.strategies.cards import CardsConfig
+from pipeline.strategies.reservation import ReservationConfig
+from pipeline.strategies.stars import StarsConfig
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

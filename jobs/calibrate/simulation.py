@@ -10,7 +10,7 @@ import numpy as np
 from jobs.calibrate.dials import Knobs, levels
 from jobs.calibrate.law import TransitionLaw
 from jobs.calibrate.rollouts import Bools, Floats, Ints
-from pipeline.strategy_config import ReservationConfig
+from pipeline.strategies.reservation import ReservationConfig
 
 NUM_RESPONSES = 1200
 SEED = 0

@@ -17,7 +17,8 @@ from pydantic import TypeAdapter
 from actors.cluster.placement import Cell
 from actors.coordination.coordinator import SegmentCoordinator
 from pipeline.config.align import AlignConfig
-from pipeline.records import CallStats, PromptRow
+from pipeline.protocol import CallStats
+from pipeline.records import PromptRow
 from pipeline.storage import Location
 
 

@@ -13,10 +13,10 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from actors.engines.policy_engine import PolicyEngine
 from jobs.train_embedded.tokenizer import MAX_POSITIONS, prompt_tokens
-from pipeline.config.align import EngineConfig
+from pipeline.config.decoding import EngineConfig
 from pipeline.draws import row_key
 from pipeline.embedded.prompts import Conversation, sample_conversation
-from pipeline.records import ProposeCohort
+from pipeline.protocol import ProposeCohort
 
 PROMPTS_PER_CALL = 64
 MAX_NEW_TOKENS = 128

@@ -6,17 +6,17 @@ Error lines name the dotted field and, for an unknown key, the nearest valid nam
 import difflib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticUndefined
 
-from pipeline.config.align import AlignConfig, field_paths
+from pipeline.config.align import AlignConfig
 from pipeline.errors import ConfigError
-from pipeline.strategy_config import StrategyConfig
+from pipeline.strategies import STRATEGIES
 
-STRATEGY_TAGS = tuple(member.model_fields["name"].default for member in get_args(get_args(StrategyConfig)[0]))
+STRATEGY_TAGS = tuple(STRATEGIES)
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
@@ -59,6 +59,24 @@ def validate(root: type[ConfigT], tree: dict[str, Any], prefix: Callable[[str], 
 
 def _place(problem: Any, prefix: Callable[[str], str]) -> str:
     return prefix(str(problem["loc"][0]) if problem["loc"] else "")
+
+
+def field_paths(section: type[BaseModel], prefix: str = "") -> dict[str, Any]:
+    """Every dotted field path of the tree with its pydantic FieldInfo; a union contributes all its members, and `*`
+    stands for the keys of a mapping."""
+    paths: dict[str, Any] = {}
+    for name, info in section.model_fields.items():
+        paths[prefix + name] = info
+        below = f"{prefix}{name}.*." if get_origin(info.annotation) is dict else f"{prefix}{name}."
+        for member in _sections_of(info.annotation):
+            paths |= field_paths(member, below)
+    return paths
+
+
+def _sections_of(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [s for member in getattr(annotation, "__args__", ()) for s in _sections_of(member)]
 
 
 def described_fields(root: type[BaseModel]) -> list[str]:

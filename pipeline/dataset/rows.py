@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 from pydantic import Field, ValidationError
 
-from pipeline.config.align import GenerationConfig
+from pipeline.config.decoding import GenerationConfig
 from pipeline.dataset.columns import InputColumns
 from pipeline.dataset.duplicates import RowIndices, id_values
 from pipeline.errors import RowError

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-from pipeline.records import CallStats
+from pipeline.protocol import CallStats
 
 
 @dataclass(frozen=True, slots=True)

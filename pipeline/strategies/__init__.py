@@ -1,26 +1,37 @@
-"""Decoding strategies: one short async function a file, chosen by this dict alone."""
+"""Decoding strategies: a file each, with its knobs and its one short async function, listed here and nowhere else."""
 
-from pipeline.strategies.adasearch import adasearch
-from pipeline.strategies.best_of_n import best_of_n
-from pipeline.strategies.blockwise_best_of_k import blockwise_best_of_k
-from pipeline.strategies.cards import cards
-from pipeline.strategies.reservation import reservation
-from pipeline.strategies.segment_beam import segment_beam
-from pipeline.strategies.speculative_rejection import speculative_rejection
-from pipeline.strategies.stars import stars
+from typing import TYPE_CHECKING, Annotated, Union
+
+from pydantic import Field
+
+from pipeline.strategies.adasearch import AdaSearchConfig, adasearch
+from pipeline.strategies.best_of_n import BestOfNConfig, best_of_n
+from pipeline.strategies.blockwise_best_of_k import BlockwiseBestOfKConfig, blockwise_best_of_k
+from pipeline.strategies.cards import CardsConfig, cards
+from pipeline.strategies.reservation import ReservationConfig, reservation
+from pipeline.strategies.segment_beam import SegmentBeamConfig, segment_beam
+from pipeline.strategies.speculative_rejection import SpeculativeRejectionConfig, speculative_rejection
+from pipeline.strategies.stars import StarsConfig, stars
+from pipeline.strategies.strategy_section import StrategySection
 from pipeline.strategies.task import Strategy, Task
-from pipeline.strategies.vanilla import vanilla
+from pipeline.strategies.vanilla import VanillaConfig, vanilla
 
-STRATEGIES: dict[str, Strategy] = {
-    "stars": stars,
-    "reservation": reservation,
-    "vanilla": vanilla,
-    "best_of_n": best_of_n,
-    "cards": cards,
-    "blockwise_best_of_k": blockwise_best_of_k,
-    "segment_beam": segment_beam,
-    "adasearch": adasearch,
-    "speculative_rejection": speculative_rejection,
+ALL: dict[type[StrategySection], Strategy] = {
+    StarsConfig: stars,
+    ReservationConfig: reservation,
+    VanillaConfig: vanilla,
+    BestOfNConfig: best_of_n,
+    CardsConfig: cards,
+    BlockwiseBestOfKConfig: blockwise_best_of_k,
+    SegmentBeamConfig: segment_beam,
+    AdaSearchConfig: adasearch,
+    SpeculativeRejectionConfig: speculative_rejection,
 }
+STRATEGIES: dict[str, Strategy] = {section.model_fields["name"].default: strategy for section, strategy in ALL.items()}
 
-__all__ = ["STRATEGIES", "Strategy", "Task"]
+if TYPE_CHECKING:
+    StrategyConfig = StrategySection
+else:
+    StrategyConfig = Annotated[Union[tuple(ALL)], Field(discriminator="name")]  # noqa: UP007
+
+__all__ = ["STRATEGIES", "Strategy", "StrategyConfig", "Task"]

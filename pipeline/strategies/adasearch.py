@@ -5,10 +5,32 @@ budget.
 """
 
 import math
+from typing import Literal
+
+from pydantic import Field
 
 from pipeline.records import Propose, Response, Score
 from pipeline.strategies.blockwise_best_of_k import best_of_blocks
+from pipeline.strategies.strategy_section import StrategySection
 from pipeline.strategies.task import Task
+
+
+class AdaSearchConfig(StrategySection):
+    """AdaSearch, arXiv 2510.23334: blockwise best-of-K with most candidates early."""
+
+    name: Literal["adasearch"] = "adasearch"
+    segment_size: int = Field(16, ge=1, description="tokens in one segment")
+    budget: int = Field(32, ge=1, description="candidates over max_new_tokens; each segment has at least one")
+    decay: float = Field(0.4, ge=0.0, description="candidates fall as exp(-decay · segment); 0 spreads them evenly")
+    lanes: int = Field(4, ge=2, description="candidates drawn at once, each in a slot; changes no response")
+
+    @property
+    def num_lanes(self) -> int:
+        return self.lanes
+
+    @property
+    def max_draws(self) -> int:
+        return max(self.budget, self.lanes)
 
 
 async def adasearch(task: Task, propose: Propose, score: Score) -> Response:

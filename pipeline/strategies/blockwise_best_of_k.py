@@ -4,12 +4,31 @@ until y ends or has n tokens:  c_1 … c_K ~ π(· | x, y), B tokens each;  y = 
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
+from pydantic import Field
 
 from pipeline.records import DrawKey, Judgement, Propose, Response, Score, Segment, SegmentRecord, TokenArray
 from pipeline.strategies.acceptance import best_candidate
+from pipeline.strategies.strategy_section import StrategySection
 from pipeline.strategies.task import NO_TOKENS, Task, all_of
+
+
+class BlockwiseBestOfKConfig(StrategySection):
+    """Blockwise best-of-K: every segment is the best of K candidates."""
+
+    name: Literal["blockwise_best_of_k"] = "blockwise_best_of_k"
+    segment_size: int = Field(16, ge=1, description="tokens in one segment")
+    k: int = Field(4, ge=1, description="candidates of each segment")
+
+    @property
+    def num_lanes(self) -> int:
+        return self.k
+
+    @property
+    def max_draws(self) -> int:
+        return self.k
 
 
 async def blockwise_best_of_k(task: Task, propose: Propose, score: Score) -> Response:

@@ -14,16 +14,48 @@ until y ends or has n tokens:
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
+from pydantic import Field
 
 from pipeline.records import Propose, Response, Score
+from pipeline.section import Section
 from pipeline.strategies.stars import next_segment, opened
+from pipeline.strategies.strategy_section import StrategySection
 from pipeline.strategies.task import NO_TOKENS, Task
-from pipeline.strategy_config import ReservationConfig
 
 WIDEST = 40.0  # standard deviations: beyond them every candidate is accepted, or none
 STEPS = 60
+
+
+class TransitionConfig(Section):
+    """The law of the next prefix reward R given the present one r at one segment position, in reward units."""
+
+    intercept: float = Field(description="a of R ~ N(a + b·r, s)")
+    slope: float = Field(description="b")
+    deviation: float = Field(gt=0.0, description="s")
+
+
+class ReservationConfig(StrategySection):
+    """Reservation values: a segment is drawn again as long as one more proposal is worth its price."""
+
+    name: Literal["reservation"] = "reservation"
+    segment_size: int = Field(16, ge=1, description="tokens in one segment (B)")
+    max_attempts: int = Field(20, ge=1, description="proposals of a segment before the best one is kept (M)")
+    price: float = Field(gt=0.0, description="what one proposed token may cost, in reward units; lower is choosier")
+    transitions: tuple[TransitionConfig, ...] = Field(
+        min_length=1, description="one per segment position, measured by jobs.calibrate; the last serves all later ones"
+    )
+    proposals_per_round: int = Field(2, ge=1, description="as for stars")
+
+    @property
+    def beta(self) -> float:
+        return 0.0
+
+    @property
+    def max_draws(self) -> int:
+        return max(self.max_attempts, self.proposals_per_round)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,37 @@ y = the one of highest reward
 
 import math
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
+from pydantic import Field, model_validator
 
 from pipeline.records import DrawKey, Judgement, Propose, Response, Score, Segment, SegmentRecord, TokenArray
+from pipeline.strategies.strategy_section import StrategySection
 from pipeline.strategies.task import NO_TOKENS, Task, all_of
+
+
+class SegmentBeamConfig(StrategySection):
+    """Segment beam: after every segment the best few responses so far go on, in several continuations each."""
+
+    name: Literal["segment_beam"] = "segment_beam"
+    segment_size: int = Field(16, ge=1, description="tokens in one segment")
+    n: int = Field(8, ge=1, description="responses looked at after each segment, each in a slot")
+    beam_width: int = Field(2, ge=1, description="how many of them go on; at most n")
+
+    @model_validator(mode="after")
+    def _beam_fits(self) -> "SegmentBeamConfig":
+        if self.beam_width > self.n:
+            raise ValueError(f"beam_width = {self.beam_width} is more than n = {self.n}")
+        return self
+
+    @property
+    def num_lanes(self) -> int:
+        return self.n
+
+    @property
+    def max_draws(self) -> int:
+        return self.n
 
 
 @dataclass(frozen=True, slots=True, eq=False)

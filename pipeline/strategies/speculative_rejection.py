@@ -9,11 +9,31 @@ y = the one of highest reward
 
 import math
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
+from pydantic import Field
 
 from pipeline.records import DrawKey, Judgement, Propose, Response, Score, Segment, TokenArray
+from pipeline.strategies.strategy_section import StrategySection
 from pipeline.strategies.task import NO_TOKENS, Task, all_of
+
+
+class SpeculativeRejectionConfig(StrategySection):
+    """Speculative rejection, arXiv 2410.20290: N responses begin, the worst are dropped after every segment."""
+
+    name: Literal["speculative_rejection"] = "speculative_rejection"
+    segment_size: int = Field(16, ge=1, description="tokens between two rejections")
+    n: int = Field(8, ge=1, description="responses that begin")
+    rejected_fraction: float = Field(0.5, ge=0.0, lt=1.0, description="share of the responses dropped after a segment")
+
+    @property
+    def num_lanes(self) -> int:
+        return self.n
+
+    @property
+    def max_draws(self) -> int:
+        return self.n
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,37 @@ until y ends or has n tokens:
 
 from contextlib import aclosing
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
+from pydantic import Field
 
 from pipeline.records import DrawKey, Judgement, Propose, Response, Score, Segment, SegmentRecord, TokenArray
+from pipeline.section import Fraction
 from pipeline.strategies.acceptance import ThresholdLine, acceptance_probability, best_candidate
+from pipeline.strategies.strategy_section import StrategySection
 from pipeline.strategies.task import NO_TOKENS, Task, all_of, in_order
+
+
+class StarsConfig(StrategySection):
+    """STARS, arXiv 2511.03827; the knobs keep the paper's names."""
+
+    name: Literal["stars"] = "stars"
+    segment_size: int = Field(16, ge=1, description="tokens in one segment (B)")
+    max_attempts: int = Field(20, ge=1, description="proposals of a segment before the best one is kept (M)")
+    alpha: Fraction = Field(0.5, description="where the threshold line starts: 0 at the prompt's reward, 1 at r*")
+    beta: float = Field(0.7, ge=0.0, description="softness of the rule, in reward units; 0 accepts exactly at or above")
+    reward_threshold: float = Field(description="r*, the reward a whole response should reach, in reward units")
+    proposals_per_round: int = Field(
+        2,
+        ge=1,
+        description="candidates of a segment drawn at once, in slots that no other row wants; they are judged in draw "
+        "order, so no response changes: less waiting for more tokens",
+    )
+
+    @property
+    def max_draws(self) -> int:
+        return max(self.max_attempts, self.proposals_per_round)
 
 
 async def stars(task: Task, propose: Propose, score: Score) -> Response:

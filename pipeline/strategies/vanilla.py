@@ -1,9 +1,24 @@
 """Plain sampling: the measuring stick. One response, nothing rejected, the reward read once at its end."""
 
+from typing import Literal
+
 import numpy as np
+from pydantic import Field
 
 from pipeline.records import DrawKey, Judgement, Propose, Report, Response, Score, TokenArray
+from pipeline.strategies.strategy_section import StrategySection
 from pipeline.strategies.task import NO_TOKENS, Task, report_nothing
+
+
+class VanillaConfig(StrategySection):
+    """Plain sampling: one response, nothing rejected. Its reward is measured once, at the end."""
+
+    name: Literal["vanilla"] = "vanilla"
+    segment_size: int = Field(16, ge=1, description="tokens per model call; changes no draw within a segment")
+
+    @property
+    def max_draws(self) -> int:
+        return 1
 
 
 async def sample_response(

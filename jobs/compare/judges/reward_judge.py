@@ -21,12 +21,14 @@ from actors.startup.model_limits import longest_model_len, read_model_configs
 from jobs.compare.config import RewardModelJudge
 from jobs.compare.judges.judging import Runs, ScoreJudge
 from jobs.compare.judges.verdict_store import VerdictStore, verdict_key
-from pipeline.config.align import AlignConfig, EngineConfig, GenerationConfig, ModelConfig, RewardConfig
+from pipeline.config.align import AlignConfig
+from pipeline.config.decoding import EngineConfig, GenerationConfig, ModelConfig, RewardConfig
 from pipeline.errors import RowError
-from pipeline.records import PromptRow, ScoreCohort, TokenArray
+from pipeline.protocol import ScoreCohort
+from pipeline.records import PromptRow, TokenArray
 from pipeline.runs.fingerprint import model_files
 from pipeline.runs.outputs import Floats, RunFacts, RunRows
-from pipeline.strategy_config import VanillaConfig
+from pipeline.strategies.vanilla import VanillaConfig
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from actors.batch.monitor import Monitor, Process
 from actors.batch.progress import Snapshot, format_seconds, shown_progress
-from pipeline.records import CallStats
+from pipeline.protocol import CallStats
 from pipeline.runs.usage import CoordinatorUsage, RoleUsage
 
 USAGE = CoordinatorUsage(

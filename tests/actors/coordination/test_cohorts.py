@@ -7,8 +7,9 @@ import pytest
 
 from actors.coordination.cohorts import CohortQueue, CohortScheduler
 from actors.coordination.requests import Ledger, ProposeRequest, ScoreRequest
-from pipeline.config.align import CoordinatorConfig
-from pipeline.records import CallStats, DrawKey, SamplingParams
+from pipeline.config.decoding import CoordinatorConfig
+from pipeline.protocol import CallStats
+from pipeline.records import DrawKey, SamplingParams
 
 NUM_SLOTS = 16
 PREFIX = np.array([1], dtype=np.int32)

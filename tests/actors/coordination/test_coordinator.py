@@ -14,7 +14,8 @@ from actors.engines.reward_engine import RewardEngine
 from actors.rendering.renderer import RenderedPrompt
 from pipeline.config.align import AlignConfig
 from pipeline.errors import ModelError
-from pipeline.records import PromptRow, Scores
+from pipeline.protocol import Scores
+from pipeline.records import PromptRow
 from tests.handles import LocalHandle
 from tests.tiny_models import VOCABULARY, causal_model, reward_model
 

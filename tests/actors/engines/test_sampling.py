@@ -8,7 +8,7 @@ from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWa
 
 from actors.engines.sampling import Sampler
 from pipeline.draws import row_key
-from pipeline.records import ProposeCohort
+from pipeline.protocol import ProposeCohort
 
 V, NUM_DRAWS = 150, 20_000  # three blocks, the last of them not full
 

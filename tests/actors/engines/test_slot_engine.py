@@ -9,7 +9,7 @@ import torch
 from actors.engines.packed_linear import pack_linears
 from actors.engines.policy_engine import PolicyEngine
 from actors.engines.reward_engine import RewardEngine
-from pipeline.records import ProposeCohort, ScoreCohort
+from pipeline.protocol import ProposeCohort, ScoreCohort
 from tests.tiny_models import CONFIGS, MAX_LEN, VOCABULARY, causal_model, engine_config, reward_model
 
 SEGMENT = 5

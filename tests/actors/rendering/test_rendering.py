@@ -11,7 +11,7 @@ import pipeline.embedded
 from actors.coordination.row_session import reward_prefix
 from actors.rendering.chat import ChatRenderer
 from actors.rendering.renderer import ByteRenderer
-from pipeline.config.align import RewardConfig
+from pipeline.config.decoding import RewardConfig
 from pipeline.config.loading import load_config
 from pipeline.errors import ConfigError, RowError
 from pipeline.records import PromptRow

@@ -13,8 +13,8 @@ from actors.models.policy import PolicyActor
 from actors.models.process_memory import peak_bytes
 from actors.models.reward import RewardActor
 from actors.startup.model_sizes import model_memory
-from pipeline.config.align import EngineConfig, ModelConfig, RewardConfig
-from pipeline.records import ProposeCohort, ScoreCohort
+from pipeline.config.decoding import EngineConfig, ModelConfig, RewardConfig
+from pipeline.protocol import ProposeCohort, ScoreCohort
 
 SEGMENT_TOKENS = 2
 

@@ -11,7 +11,7 @@ from actors.models.process_memory import free_host_bytes, peak_bytes
 from actors.startup.engine_shape import MemoryPlace, expected_peaks, with_engine_shape
 from actors.startup.memory import PROCESS_BYTES
 from actors.startup.model_sizes import model_memory
-from pipeline.config.align import ModelConfig
+from pipeline.config.decoding import ModelConfig
 from pipeline.errors import ConfigError
 from tests.configs import fake_config
 from tests.tiny_models import CONFIGS, VOCABULARY

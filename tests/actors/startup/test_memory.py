@@ -6,7 +6,8 @@ import pytest
 from actors.engines.fakes import FakePolicy, FakeReward
 from actors.models.engine_holder import EngineHolder
 from pipeline.errors import ModelOutOfMemory
-from pipeline.records import PromptRow, Proposals, split_prefixes
+from pipeline.protocol import Proposals, split_prefixes
+from pipeline.records import PromptRow
 from tests.actors.coordination.test_coordinator import align_all, fake_engines, make_config, outcome, prompts
 
 

@@ -13,8 +13,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as some
 
 from jobs.align.__main__ import main
-from pipeline.config.align import AlignConfig, field_paths
-from pipeline.config.loading import load_config
+from pipeline.config.align import AlignConfig
+from pipeline.config.loading import field_paths, load_config
 from pipeline.dataset.plan import plan_input
 from pipeline.errors import ConfigError
 
@@ -75,7 +75,7 @@ def refuses(folder, capsys, *arguments):
 
 def break_config(rng, tree):
     """One fault in a valid tree; what it is."""
-    paths = [path for path in field_paths() if path.partition(".")[0] not in ("strategy", "input", "output")]
+    paths = [path for path in field_paths(AlignConfig) if path.partition(".")[0] not in ("strategy", "input", "output")]
     kind, path = rng.randrange(4), rng.choice(paths)
     *parents, last = path.split(".")
     node = tree
@@ -132,7 +132,7 @@ trees = some.recursive(
 
 
 @settings(max_examples=150, deadline=None)
-@given(path=some.sampled_from(sorted(field_paths())), value=trees)
+@given(path=some.sampled_from(sorted(field_paths(AlignConfig))), value=trees)
 @example(path="cluster", value={"\n": None})
 def test_any_value_anywhere_is_a_config_or_a_config_error(path, value):
     try:

@@ -10,8 +10,8 @@ from jobs.calibrate.simulation import Outcome, simulate
 from jobs.calibrate.solving import Target, aim, solve, solve_dial
 from pipeline.errors import ConfigError, InputError
 from pipeline.strategies.acceptance import ThresholdLine, acceptance_probability
-from pipeline.strategies.reservation import reservation_value
-from pipeline.strategy_config import ReservationConfig, StarsConfig, TransitionConfig
+from pipeline.strategies.reservation import ReservationConfig, TransitionConfig, reservation_value
+from pipeline.strategies.stars import StarsConfig
 from tests.configs import fake_config
 
 SIZE, LONGEST = 8, 64

@@ -6,7 +6,9 @@ import pytest
 
 from pipeline.config.loading import load_config
 from pipeline.errors import ConfigError
-from pipeline.strategy_config import BestOfNConfig, StarsConfig, VanillaConfig
+from pipeline.strategies.best_of_n import BestOfNConfig
+from pipeline.strategies.stars import StarsConfig
+from pipeline.strategies.vanilla import VanillaConfig
 
 YAML = """
 input: in.parquet

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.config.cluster import ClusterConfig
-from pipeline.records import CallStats
+from pipeline.protocol import CallStats
 from pipeline.runs.advice import advise
 from pipeline.runs.usage import CoordinatorUsage, RoleUsage
 

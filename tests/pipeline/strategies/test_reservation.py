@@ -5,8 +5,7 @@ import pytest
 import scipy.integrate
 import scipy.stats
 
-from pipeline.strategies.reservation import reservation_value
-from pipeline.strategy_config import ReservationConfig, TransitionConfig
+from pipeline.strategies.reservation import ReservationConfig, TransitionConfig, reservation_value
 from tests.pipeline.strategies.test_strategies import Script, run
 
 FIRST = TransitionConfig(intercept=0.5, slope=0.6, deviation=1.2)

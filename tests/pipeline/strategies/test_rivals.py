@@ -11,14 +11,11 @@ import scipy.stats
 
 from pipeline.records import EntropyStop, SamplingParams, Segment
 from pipeline.strategies import STRATEGIES, Task
-from pipeline.strategies.adasearch import schedule
-from pipeline.strategy_config import (
-    AdaSearchConfig,
-    BlockwiseBestOfKConfig,
-    CardsConfig,
-    SegmentBeamConfig,
-    SpeculativeRejectionConfig,
-)
+from pipeline.strategies.adasearch import AdaSearchConfig, schedule
+from pipeline.strategies.blockwise_best_of_k import BlockwiseBestOfKConfig
+from pipeline.strategies.cards import CardsConfig
+from pipeline.strategies.segment_beam import SegmentBeamConfig
+from pipeline.strategies.speculative_rejection import SpeculativeRejectionConfig
 from tests.pipeline.strategies.test_strategies import Script, run, stars
 
 

@@ -7,9 +7,11 @@ import pytest
 
 from pipeline.errors import RowError
 from pipeline.records import SamplingParams, Segment
-from pipeline.strategies import STRATEGIES, Task
+from pipeline.strategies import STRATEGIES, StrategyConfig, Task
+from pipeline.strategies.best_of_n import BestOfNConfig
+from pipeline.strategies.stars import StarsConfig
 from pipeline.strategies.task import report_nothing
-from pipeline.strategy_config import BestOfNConfig, StarsConfig, StrategyConfig, VanillaConfig
+from pipeline.strategies.vanilla import VanillaConfig
 
 END = 9
 

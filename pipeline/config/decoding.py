@@ -1,0 +1,134 @@
+"""How prompts become responses: the sections of the config that every front shares, the batch job, the server, Python.
+
+Every field's description gives its unit and the reason for its default.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from pipeline.config.cluster import ClusterConfig
+from pipeline.section import Section
+from pipeline.strategies import StrategyConfig
+
+
+class GenerationConfig(Section):
+    """How the policy draws tokens. A row's own `sampling_params` override these, field by field."""
+
+    max_new_tokens: int = Field(128, ge=1, description="most tokens in one response, the end token included")
+    temperature: float = Field(1.0, ge=0.0, le=100.0, description="softmax temperature; 0 is greedy")
+    top_p: float = Field(1.0, gt=0.0, le=1.0, description="keep the most likely tokens up to this mass; 1 keeps all")
+    top_k: int = Field(0, ge=0, lt=2**31, description="keep this many most likely tokens; 0 keeps all")
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        (), description="texts that end a response; they and what follows are not part of it"
+    )
+
+
+class ModelConfig(Section):
+    """One model and its precision."""
+
+    backend: Literal["transformers", "fake"] = Field(
+        "transformers", description="transformers runs a real model; fake is deterministic, of a known cost, no torch"
+    )
+    model: str = Field("", description="a folder, or a Hugging Face name")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field("bfloat16", description="weights and cache")
+    num_threads: int = Field(1, ge=1, description="CPU threads; at 1, logits depend least on a cohort's width")
+    fake_call_ms: float = Field(0.0, ge=0.0, description="backend fake: fixed milliseconds per call")
+    fake_row_ms: float = Field(0.0, ge=0.0, description="backend fake: milliseconds per row of a call")
+    fake_token_ms: float = Field(0.0, ge=0.0, description="backend fake: milliseconds per token fed to catch up")
+
+    @field_validator("model")
+    @classmethod
+    def _model_exists(cls, model: str, known: ValidationInfo) -> str:
+        if known.data.get("backend") == "transformers":
+            check_model_path(model)
+        return model
+
+
+class RewardConfig(ModelConfig):
+    """The reward model: a sequence classifier with one label that shares the policy's tokenizer."""
+
+    close_turn: Literal["never", "finished", "always"] = Field(
+        "finished",
+        description="when the assistant turn is closed before scoring: reward models are trained on closed turns, "
+        "but closing a fragment tells the model that the answer ends there",
+    )
+
+
+class EngineConfig(Section):
+    """The slot cache, the same shape for both models."""
+
+    slots: int | None = Field(
+        None,
+        ge=1,
+        description="prompts (lanes) in flight at once, each with its own cache; null: 64, or as many as free memory "
+        "holds if fewer",
+    )
+    max_model_len: int | None = Field(
+        None,
+        ge=2,
+        description="most tokens of prompt + response; null: the smaller of the two models' own limits, or as many as "
+        "free memory holds for the slots if fewer (where slots is null too, those go down to 16 first)",
+    )
+    prefill_chunk: int = Field(512, ge=1, description="most tokens of one row in one forward; longer ones go in chunks")
+
+
+class CoordinatorConfig(Section):
+    cohorts_in_flight: int = Field(2, ge=1, description="1 is serial; 2 keep both models busy")
+    max_cohort_size: int | None = Field(None, ge=1, description="most rows of one model call; null: no limit but slots")
+    call_timeout_s: float = Field(
+        600.0,
+        gt=0.0,
+        description="a model or coordinator silent for so long, loading aside, is killed and started again; the run "
+        "fails if that does not help three times in a row",
+    )
+
+
+class Decoding(Section):
+    """What decides how a prompt becomes a response, wherever prompts come from: a dataset, a server, Python."""
+
+    policy: ModelConfig
+    reward: RewardConfig
+    generation: GenerationConfig = GenerationConfig()
+    strategy: StrategyConfig
+    cluster: ClusterConfig = ClusterConfig()
+    engine: EngineConfig = EngineConfig()
+    coordinator: CoordinatorConfig = CoordinatorConfig()
+    seed: int = Field(0, ge=0, lt=2**63, description="run seed of every draw")
+    prompt_as: Literal["user_message", "raw"] = Field(
+        "user_message", description="a text prompt is one user turn of the chat template, or goes in as it is"
+    )
+    keep_rejected: bool = Field(
+        False,
+        description="add the column `candidates`: every candidate that was judged, kept or rejected; jobs.export_pairs "
+        "makes preference pairs of them",
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Decoding":
+        slots = self.engine.slots
+        lanes = self.strategy.num_lanes
+        if slots is not None and lanes > slots:
+            raise ValueError(f"strategy {self.strategy.name} needs {lanes} engine.slots a prompt; there are {slots}")
+        limit = self.engine.max_model_len
+        if limit is not None and self.generation.max_new_tokens >= limit:
+            raise ValueError(
+                f"generation.max_new_tokens = {self.generation.max_new_tokens} leaves no room for a prompt "
+                f"in engine.max_model_len = {limit}"
+            )
+        if (self.policy.backend == "fake") != (self.reward.backend == "fake"):
+            raise ValueError("policy.backend and reward.backend must both be fake, or neither")
+        return self
+
+
+def check_model_path(model: str) -> None:
+    """A model is an existing folder with a config.json, or a Hugging Face name (at most one slash)."""
+    if not model:
+        raise ValueError("must be a folder or a Hugging Face name")
+    path = Path(model).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ValueError(f"model folder {model!r} holds no config.json")
+    elif model.startswith((".", "/", "~")) or model.count("/") > 1 or path.exists():
+        raise ValueError(f"model folder {model!r} does not exist")

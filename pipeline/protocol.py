@@ -1,0 +1,93 @@
+"""What the processes of a cell say to each other: cohorts of rows to a model, and its answers.
+
+Everything is numpy, because numpy crosses Ray at half the cost of torch tensors. Suffixes: R rows, T tokens.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.records import TokenArray
+
+
+@dataclass(frozen=True, slots=True)
+class ProposeCohort:
+    """What the policy gets in one call: R rows, each with its slot, its whole token prefix and its draw key.
+
+    `prefix_tokens` concatenates the R prefixes (prompt + response so far), `prefix_lengths_R` cuts them.
+    `stop_entropy_R` and `stop_after_R` are the rows' entropy stops, inf for a row without; None when no row has one.
+    """
+
+    slots_R: npt.NDArray[np.int32]
+    prefix_tokens: TokenArray
+    prefix_lengths_R: npt.NDArray[np.int32]
+    num_tokens_R: npt.NDArray[np.int32]
+    row_keys_R: npt.NDArray[np.int64]
+    draw_keys_R3: npt.NDArray[np.int64]
+    temperature_R: npt.NDArray[np.float32]
+    top_p_R: npt.NDArray[np.float32]
+    top_k_R: npt.NDArray[np.int32]
+    stop_entropy_R: npt.NDArray[np.float32] | None = None
+    stop_after_R: npt.NDArray[np.int32] | None = None
+
+    @property
+    def last_tokens_R(self) -> TokenArray:
+        """The last token of every prefix."""
+        return self.prefix_tokens[np.cumsum(self.prefix_lengths_R) - 1]
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreCohort:
+    """What the reward model gets in one call: R rows, each with its slot and its whole token prefix."""
+
+    slots_R: npt.NDArray[np.int32]
+    prefix_tokens: TokenArray
+    prefix_lengths_R: npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class CallStats:
+    """What one model call cost. `pushed_tokens_R` counts tokens fed through the model, row by row; the two
+    instants are `time.time()` on the model's machine. Of the time between them, `prefill_s` brought caches up to
+    their prefixes and `sampling_s` drew tokens; the rest is the policy's decoding. Calls that a model worked on at the
+    same time share these and `busy_s` out among them, so that sums over calls are true. `can_be_joined` says that a
+    call which comes while others are under way is worked on beside them."""
+
+    pushed_tokens_R: npt.NDArray[np.int32]
+    started_s: float
+    ended_s: float
+    prefill_s: float = 0.0
+    sampling_s: float = 0.0
+    shared_busy_s: float | None = None
+    can_be_joined: bool = False
+
+    @property
+    def busy_s(self) -> float:
+        """The model's time: what lies between the instants, or this call's share of it."""
+        return self.ended_s - self.started_s if self.shared_busy_s is None else self.shared_busy_s
+
+
+@dataclass(frozen=True, slots=True)
+class Proposals:
+    """The policy's answer: int32 [R, T] tokens, right-padded; the first `lengths_R` of each row count.
+    `invalid_R` marks rows whose logits were not finite; None stands for none."""
+
+    tokens_RT: npt.NDArray[np.int32]
+    lengths_R: npt.NDArray[np.int32]
+    finished_R: npt.NDArray[np.bool_]
+    stats: CallStats
+    invalid_R: npt.NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """The reward model's answer: one float64 per row."""
+
+    rewards_R: npt.NDArray[np.float64]
+    stats: CallStats
+
+
+def split_prefixes(tokens: TokenArray, lengths_R: npt.NDArray[np.int32]) -> list[TokenArray]:
+    """Cut concatenated prefixes back into one array per row."""
+    return np.split(tokens, np.cumsum(lengths_R)[:-1])
