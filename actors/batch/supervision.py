@@ -21,8 +21,8 @@ from pipeline.errors import ModelError
 POLL_INTERVAL_S = 0.2
 
 
-class ActorKeeper:
-    """The keeper of one Ray actor; see `actors.coordination.timeouts.Keeper`.
+class RayActorSupervisor:
+    """The supervisor of one Ray actor; see `actors.coordination.timeouts.ActorSupervisor`.
 
     Args:
         handle: of the actor; it must be restartable, or replacing it ends it for good.
@@ -59,7 +59,7 @@ class RestartWatch:
         self.models = models.with_roles()
         self.num_restarts = [actor_record(handle)["NumRestarts"] for _, handle in self.models]
 
-    def news(self) -> list[str]:
+    def poll(self) -> list[str]:
         """One line for every model that was restarted since the last call."""
         lines = []
         for number, (role, handle) in enumerate(self.models):
@@ -88,7 +88,7 @@ class CoordinatorWatch:
         self.num_replacements = 0
         self.num_rows_done = 0
 
-    def news(self, num_rows_done: int) -> list[str]:
+    def poll(self, num_rows_done: int) -> list[str]:
         """One line for every coordinator that was ended since the last call."""
         if num_rows_done > self.num_rows_done:
             self.num_rows_done, self.num_replacements = num_rows_done, 0
@@ -96,7 +96,7 @@ class CoordinatorWatch:
 
     def _newly_silent(self) -> list[Process]:
         """Processes that have been silent for the timeout, each once."""
-        signs, now_s = ray.get(self.monitor.signs_of_life.remote()), time.monotonic()
+        signs, now_s = ray.get(self.monitor.heartbeats.remote()), time.monotonic()
         for process in signs.keys() | self.heard.keys():
             count = signs.get(process, 0)  # another one than before is a sign of life, since the monitor may die too
             if process not in self.heard or self.heard[process][0] != count:

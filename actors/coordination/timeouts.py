@@ -16,7 +16,7 @@ from pipeline.errors import ModelError
 MAX_REPLACEMENTS = 3  # in a row, with no answer between them: a model that hangs so often will hang again
 
 
-class Keeper(Protocol):
+class ActorSupervisor(Protocol):
     """Watches over one model actor."""
 
     name: str
@@ -34,19 +34,19 @@ class Keeper(Protocol):
         ...
 
 
-class PatientModel:
+class CallTimeout:
     """Waits for one model's answers.
 
     Args:
         role: "policy" or "reward".
         timeout_s: the longest silence.
-        keeper: replaces a silent model; without one, silence is a ModelError.
+        supervisor: replaces a silent model; without one, silence is a ModelError.
     """
 
-    def __init__(self, role: str, timeout_s: float, keeper: Keeper | None = None) -> None:
+    def __init__(self, role: str, timeout_s: float, supervisor: ActorSupervisor | None = None) -> None:
         self.role = role
         self.timeout_s = timeout_s
-        self.keeper = keeper
+        self.supervisor = supervisor
         self._num_calls = 0
         self._num_replacements = 0
         self._heard_at_s = 0.0
@@ -82,24 +82,24 @@ class PatientModel:
         async with self._one_at_a_time:
             if self._seconds_left():
                 return  # another call of this model was answered, or has replaced it
-            is_loading = self.keeper is not None and await self.keeper.is_loading()
+            is_loading = self.supervisor is not None and await self.supervisor.is_loading()
             await asyncio.sleep(0)
             if future.done():
                 return  # the answer was here, and it was this loop that was busy
-            if self.keeper is not None and is_loading:
-                self.keeper.tell(f"the {self.role} model {self.keeper.name} is still being started again")
+            if self.supervisor is not None and is_loading:
+                self.supervisor.tell(f"the {self.role} model {self.supervisor.name} is still being started again")
             else:
                 await self._replace()
             self._restart_clock()
 
     async def _replace(self) -> None:
         silence = f"gave no answer for {self.timeout_s:g} s (coordinator.call_timeout_s)"
-        if self.keeper is None:
+        if self.supervisor is None:
             raise ModelError(f"the {self.role} model {silence}")
         if self._num_replacements == MAX_REPLACEMENTS:
             raise ModelError(
-                f"the {self.role} model {self.keeper.name} {silence}, not even after {MAX_REPLACEMENTS} replacements"
+                f"the {self.role} model {self.supervisor.name} {silence}, nor did {MAX_REPLACEMENTS} replacements"
             )
         self._num_replacements += 1
-        self.keeper.tell(f"the {self.role} model {self.keeper.name} {silence}; it is killed and started again")
-        await self.keeper.replace()
+        self.supervisor.tell(f"the {self.role} model {self.supervisor.name} {silence}; it is killed and started again")
+        await self.supervisor.replace()

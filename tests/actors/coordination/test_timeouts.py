@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from actors.coordination.timeouts import MAX_REPLACEMENTS, PatientModel
+from actors.coordination.timeouts import MAX_REPLACEMENTS, CallTimeout
 from pipeline.errors import ModelError
 
 TIMEOUT_S = 0.1
@@ -33,11 +33,11 @@ class ScriptedKeeper:
         self.lines.append(line)
 
 
-def waiting(make_answers, keeper):
+def waiting(make_answers, supervisor):
     """Results of the calls whose futures `make_answers` makes, and the seconds they took."""
 
     async def run():
-        model = PatientModel("policy", TIMEOUT_S, keeper)
+        model = CallTimeout("policy", TIMEOUT_S, supervisor)
         started_s = time.monotonic()
         calls = [model.answer(answer) for answer in make_answers()]
         return await asyncio.gather(*calls, return_exceptions=True), time.monotonic() - started_s
@@ -56,10 +56,10 @@ def test_a_silent_model_is_replaced_once_for_both_its_calls():
         futures.extend(asyncio.get_running_loop().create_future() for _ in range(2))
         return futures
 
-    keeper = ScriptedKeeper(answer_both, load_s=3 * TIMEOUT_S)
-    answers, _ = waiting(make, keeper)
-    assert answers == ["answer", "answer"] and keeper.num_replaced == 1
-    assert keeper.lines == [
+    supervisor = ScriptedKeeper(answer_both, load_s=3 * TIMEOUT_S)
+    answers, _ = waiting(make, supervisor)
+    assert answers == ["answer", "answer"] and supervisor.num_replaced == 1
+    assert supervisor.lines == [
         "the policy model stars-1-policy gave no answer for 0.1 s (coordinator.call_timeout_s); "
         "it is killed and started again"
     ]
@@ -70,9 +70,9 @@ def test_a_model_that_is_loading_is_not_silent():
         await asyncio.sleep(3.5 * TIMEOUT_S)
         return "answer"
 
-    keeper = ScriptedKeeper(num_loading=3)
-    answers, _ = waiting(lambda: [late()], keeper)
-    assert answers == ["answer"] and keeper.num_replaced == 0 and len(keeper.lines) == 3
+    supervisor = ScriptedKeeper(num_loading=3)
+    answers, _ = waiting(lambda: [late()], supervisor)
+    assert answers == ["answer"] and supervisor.num_replaced == 0 and len(supervisor.lines) == 3
 
 
 def test_a_call_behind_others_in_the_mailbox_is_not_late():
@@ -81,14 +81,14 @@ def test_a_call_behind_others_in_the_mailbox_is_not_late():
         return seconds
 
     times = [0.7 * TIMEOUT_S * n for n in (1, 2, 3)]
-    keeper = ScriptedKeeper()
-    answers, _ = waiting(lambda: [after(s) for s in times], keeper)
-    assert answers == times and keeper.num_replaced == 0
+    supervisor = ScriptedKeeper()
+    answers, _ = waiting(lambda: [after(s) for s in times], supervisor)
+    assert answers == times and supervisor.num_replaced == 0
 
 
-@pytest.mark.parametrize(("keeper", "num_waits"), [(ScriptedKeeper(), 1 + MAX_REPLACEMENTS), (None, 1)])
-def test_a_model_that_no_replacement_helps_fails(keeper, num_waits):
-    answers, seconds = waiting(lambda: [asyncio.get_running_loop().create_future()], keeper)
+@pytest.mark.parametrize(("supervisor", "num_waits"), [(ScriptedKeeper(), 1 + MAX_REPLACEMENTS), (None, 1)])
+def test_a_model_that_no_replacement_helps_fails(supervisor, num_waits):
+    answers, seconds = waiting(lambda: [asyncio.get_running_loop().create_future()], supervisor)
     assert isinstance(answers[0], ModelError) and "gave no answer for 0.1 s" in str(answers[0])
     assert num_waits * TIMEOUT_S <= seconds < (num_waits + 2) * TIMEOUT_S
 
@@ -96,11 +96,11 @@ def test_a_model_that_no_replacement_helps_fails(keeper, num_waits):
 def test_an_answer_forgives_earlier_replacements():
     async def run():
         loop = asyncio.get_running_loop()
-        keeper = ScriptedKeeper(lambda count: futures[-1].set_result("answer"))
-        model, futures = PatientModel("policy", 0.02, keeper), []
+        supervisor = ScriptedKeeper(lambda count: futures[-1].set_result("answer"))
+        model, futures = CallTimeout("policy", 0.02, supervisor), []
         for _ in range(2 * MAX_REPLACEMENTS):
             futures.append(loop.create_future())
             await model.answer(futures[-1])
-        return keeper.num_replaced
+        return supervisor.num_replaced
 
     assert asyncio.run(run()) == 2 * MAX_REPLACEMENTS
