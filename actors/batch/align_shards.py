@@ -18,7 +18,7 @@ from actors.batch.monitor import Process
 from actors.batch.supervision import RayActorSupervisor
 from actors.cluster.placement import Cell, Models
 from actors.coordination.coordinator import SegmentCoordinator
-from actors.coordination.timeouts import ActorSupervisor
+from actors.coordination.model_calls import ActorSupervisor
 from pipeline.config.decoding import Decoding
 from pipeline.dataset.columns import InputColumns
 from pipeline.dataset.duplicates import RowIndices

@@ -59,7 +59,7 @@ class Monitor:
             usages[cell] = usages.get(cell, CoordinatorUsage()) + usage
         return usages
 
-    def tell(self, line: str) -> None:
+    def report(self, line: str) -> None:
         self.lines.append(line)
 
     def take_lines(self) -> list[str]:

@@ -9,8 +9,8 @@ import ray
 from rich.console import Console
 
 from actors.batch.align_shards import AlignShards
-from actors.batch.progress import shown_progress
-from actors.batch.supervision import CoordinatorWatch, RestartWatch
+from actors.batch.progress import Progress
+from actors.batch.supervision import CoordinatorWatch, RestartWatch, supervised
 from actors.batch.tasks import start_monitor, start_retry_duplicates
 from actors.cluster.placement import Models, peak_memory
 from pipeline.config.align import AlignConfig
@@ -22,7 +22,7 @@ from pipeline.dataset.shards import committed_shards, gather_parts
 from pipeline.runs.directory import RunDirectory, Stage
 from pipeline.runs.metrics import StageMetrics, measure_stage
 from pipeline.runs.retry import begin_retry, end_retry, merge_retry, open_retry
-from pipeline.runs.usage import CoordinatorUsage, UsageByCell, added_by_cell
+from pipeline.runs.usage import UsageByCell, added_by_cell
 from pipeline.storage import Location
 
 
@@ -94,17 +94,23 @@ def _align(config: AlignConfig, rows: ShardPass, models: Models, console: Consol
         return {}
     monitor = start_monitor(models)
     arguments = (config, rows.columns, rows.plan.rows_per_shard, [rows.duplicates], models, monitor)
+    aligner = AlignerSpec(AlignShards, arguments, config.cluster.cells, config.slots_per_cell)
+    models_watch, coordinators = RestartWatch(models), CoordinatorWatch(monitor, config.coordinator.call_timeout_s)
+    progress = Progress(console, rows.title, rows.plan.num_rows, num_rows_before)
 
-    watch, coordinators = RestartWatch(models), CoordinatorWatch(monitor, config.coordinator.call_timeout_s)
+    def align() -> None:
+        run_graph(rows.plan, rows.columns, committed, aligner, rows.shards, config.dataset.read_rows)
 
-    def usage() -> CoordinatorUsage:
+    def poll() -> None:
         total = ray.get(monitor.total.remote())
-        lines = [*ray.get(monitor.take_lines.remote()), *watch.poll(), *coordinators.poll(total.num_rows_done)]
-        for line in lines:
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
-        return total
+        reported = ray.get(monitor.take_lines.remote())
+        for line in [*reported, *models_watch.poll(), *coordinators.poll(total.num_rows_done)]:
+            progress.report(line)
+        progress.show(total)
 
-    with shown_progress(console, rows.title, rows.plan.num_rows, num_rows_before, usage):
-        run_graph(config, rows.plan, rows.columns, committed, AlignerSpec(AlignShards, arguments), rows.shards)
-    usage()  # the last lines
+    try:
+        supervised(align, poll)
+        progress.show(ray.get(monitor.total.remote()), is_last=True)
+    finally:
+        progress.close()
     return ray.get(monitor.by_cell.remote())

@@ -1,7 +1,7 @@
 """How actors are started: the one file with `ray.remote` (what they may ask for: `actors.cluster.gpu_shares`).
 
 Everything asks for `num_cpus=0`: models that hold every CPU would leave none to read and write the dataset. Actors are
-named after the run and owned by the driver, so they die with it; a dead one is restarted and its call sent again.
+named after the run and owned by the driver, so they die with it; a dead one is restarted, and its callers call again.
 """
 
 import uuid
@@ -98,7 +98,7 @@ def start_reward_model(reward: RewardConfig, engine: EngineConfig, num_gpus: flo
 def peak_memory(models: Models) -> dict[Role, int]:
     """Most bytes that a process of each role ever held; models that are dead or silent are left out."""
     asked = {
-        handle.peak_memory_bytes.options(concurrency_group=CONTROL, max_task_retries=0).remote(): role
+        handle.peak_memory_bytes.options(concurrency_group=CONTROL).remote(): role
         for role, handle in models.with_roles()
     }
     answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=PEAK_TIMEOUT_S)
@@ -142,7 +142,7 @@ def _start(actor_class: type, name: str, num_gpus: float, scheduling: Any, *argu
         num_cpus=0,
         num_gpus=num_gpus,
         max_restarts=-1,
-        max_task_retries=-1,
+        max_task_retries=0,
         max_concurrency=MAX_CONCURRENT_CALLS if actor_class is PolicyActor else 1,
         concurrency_groups={CONTROL: 1},
         scheduling_strategy=scheduling,

@@ -19,6 +19,7 @@ from typing import Any
 
 from actors.coordination.candidates import CandidateLog
 from actors.coordination.cohorts import CohortQueue, CohortScheduler
+from actors.coordination.model_calls import ActorSupervisor, ModelCalls
 from actors.coordination.requests import (
     Ledger,
     ProposeRequest,
@@ -31,7 +32,6 @@ from actors.coordination.requests import (
 from actors.coordination.row_session import CellShare, RowSession
 from actors.coordination.slots import SlotPool
 from actors.coordination.stopping import text_before_stop
-from actors.coordination.timeouts import ActorSupervisor, CallTimeout
 from actors.rendering.renderer import RenderedPrompt, Renderer
 from actors.rendering.renderers import make_renderer
 from pipeline.config.decoding import Decoding
@@ -43,7 +43,7 @@ from pipeline.runs.usage import CoordinatorUsage, RoleUsage
 from pipeline.strategies import STRATEGIES, StrategyConfig, Task
 from pipeline.strategies.task import report_nothing
 
-ModelCall = Callable[..., Awaitable[CallStats]]  # of a handle, its patience, its first slot and the requests
+ModelCall = Callable[..., Awaitable[CallStats]]  # of a handle, its calls, its first slot and the requests
 
 
 class SegmentCoordinator:
@@ -99,9 +99,9 @@ class SegmentCoordinator:
         queues = []
         for number, (handle, supervisor) in enumerate(zip(handles, supervisors, strict=True)):
             slots = range(number * num_slots, min((number + 1) * num_slots, self.slots.num_slots))
-            patience = CallTimeout(role, self.config.coordinator.call_timeout_s, supervisor)
+            calls = ModelCalls(role, self.config.coordinator.call_timeout_s, supervisor)
             num_sources = len({slot // self.slots.slots_per_actor for slot in slots}) if role == "reward" else 1
-            queues.append(CohortQueue(role, slots, partial(call, handle, patience, slots.start), max(1, num_sources)))
+            queues.append(CohortQueue(role, slots, partial(call, handle, calls, slots.start), max(1, num_sources)))
         return queues
 
     async def align(
@@ -217,16 +217,14 @@ class SegmentCoordinator:
 
     @staticmethod
     async def _propose_call(
-        policy: Any, patience: CallTimeout, first_slot: int, requests: list[ProposeRequest]
+        policy: Any, calls: ModelCalls, first_slot: int, requests: list[ProposeRequest]
     ) -> CallStats:
-        proposals = await patience.answer(policy.propose.remote(propose_cohort(requests, first_slot)))
+        proposals = await calls.answer(partial(policy.propose.remote, propose_cohort(requests, first_slot)))
         answer_proposals(requests, proposals)
         return proposals.stats
 
     @staticmethod
-    async def _score_call(
-        reward: Any, patience: CallTimeout, first_slot: int, requests: list[ScoreRequest]
-    ) -> CallStats:
-        scores = await patience.answer(reward.score.remote(score_cohort(requests, first_slot)))
+    async def _score_call(reward: Any, calls: ModelCalls, first_slot: int, requests: list[ScoreRequest]) -> CallStats:
+        scores = await calls.answer(partial(reward.score.remote, score_cohort(requests, first_slot)))
         answer_scores(requests, scores)
         return scores.stats

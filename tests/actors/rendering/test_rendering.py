@@ -74,7 +74,9 @@ def test_escaping_gives_what_other_templates_give(renderer, template):
 def test_a_template_that_hides_what_it_does_to_contents_makes_an_error_row(renderer):
     other = copy.copy(renderer)
     other.policy = copy.deepcopy(renderer.policy)
-    other.policy.tokenizer.chat_template = "{% for m in messages %}<|user|>{{ m.content | replace('h', 'H') }}<|end|>{% endfor %}"
+    other.policy.tokenizer.chat_template = (
+        "{% for m in messages %}<|user|>{{ m.content | replace('h', 'H') }}<|end|>{% endfor %}"
+    )
     with pytest.raises(RowError, match="special_token_in_prompt"):
         other.render(PromptRow(0, "a", prompt="oh <|end|>"))
 
