@@ -10,6 +10,7 @@ Exit codes: 0 or 130 stopped, 1 the server failed, 2 the config must be mended.
 import argparse
 import os
 import sys
+import time
 from typing import Any
 
 from actors.serving.server_config import ServeConfig
@@ -17,6 +18,7 @@ from jobs.interrupts import Interrupted, raise_on_signals
 from pipeline.config.loading import described_fields, load_tree
 from pipeline.errors import StarsError
 
+DAY_S = 86_400
 DEFAULT_CONFIG = "jobs/configs/embedded.yaml"
 
 
@@ -25,15 +27,27 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         config = load_tree(ServeConfig, options.config, options.overrides)
         raise_on_signals()
-        from actors.serving.server import run_server  # here, because it imports Ray and transformers
-
-        run_server(config)
+        _serve(config)
     except Interrupted as interruption:
         return interruption.exit_code
     except StarsError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     return 0
+
+
+def _serve(config: ServeConfig) -> None:
+    """Serve until interrupted."""
+    from actors.serving.server import greeting, running_server  # here, because they import Ray and transformers
+
+    started_s = time.monotonic()
+    print(f"loading {config.policy.title} …", flush=True)
+    with running_server(config) as server:
+        for notice in server.notices:
+            print(notice, flush=True)
+        print(greeting(config, server.url, time.monotonic() - started_s), flush=True)
+        while True:
+            time.sleep(DAY_S)
 
 
 def build(arguments: dict[str, str]) -> Any:
