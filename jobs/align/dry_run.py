@@ -88,7 +88,7 @@ def _output_line(plan: InputPlan, run: RunDirectory) -> str:
     if run.is_finished:
         return f"{run.root}: finished, nothing to do"
     num_committed = plan.num_shards if "aligned" in run.manifest.gathered else len(shard_numbers(run.aligned.shards))
-    return f"{run.root}: {num_committed:,} of {plan.num_shards:,} shards are done"
+    return f"{run.root}: {num_committed:,} of {plan.num_shards:,} shards are committed"
 
 
 def _prompt_lines(config: Decoding, rows: list[PromptRow]) -> list[str]:
