@@ -29,9 +29,9 @@ def texts(svg, animated):
 
 
 def test_a_line_that_is_written_over_is_gone_from_the_last_screen(picture):
-    recording = [(0.1, "1/2 rows\x1b[0m"), (2.0, "\r\x1b[2K2/2 rows\r\n"), (2.1, "all <good>\r\n")]
+    recording = [(0.1, "1/2 rows so far\x1b[0m"), (2.0, "\r\x1b[2K2/2 rows\r\n"), (2.1, "all <good>\r\n")]
     svg = picture.draw(picture.screens(recording, "run it"))
-    assert texts(svg, animated=True) == ["1/2 rows"]
+    assert texts(svg, animated=True) == ["1/2 rows so far"]
     assert texts(svg, animated=False) == ["$", "run it", "2/2 rows", "all <good>"]
 
 
