@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 from pipeline.records import TokenArray
 
+MAX_DEATHS = 3  # of a model in a row, or silences, without an answer between them, until its calls are given up
+
 
 @dataclass(frozen=True, slots=True)
 class ProposeCohort:

@@ -19,6 +19,7 @@ from typing import Any
 
 from actors.coordination.candidates import CandidateLog
 from actors.coordination.cohorts import CohortQueue, CohortScheduler
+from actors.coordination.model_calls import ActorSupervisor, ModelCalls
 from actors.coordination.requests import (
     Ledger,
     ProposeRequest,
@@ -28,12 +29,12 @@ from actors.coordination.requests import (
     propose_cohort,
     score_cohort,
 )
-from actors.coordination.row_session import RowSession
-from actors.coordination.slots import SlotPool, slots_per_reward
+from actors.coordination.row_session import CellShare, RowSession
+from actors.coordination.slots import SlotPool
 from actors.coordination.stopping import text_before_stop
-from actors.coordination.timeouts import Keeper, PatientModel
-from actors.rendering.renderer import RenderedPrompt, Renderer, make_renderer
-from pipeline.config.align import AlignConfig
+from actors.rendering.renderer import RenderedPrompt, Renderer
+from actors.rendering.renderers import make_renderer
+from pipeline.config.decoding import Decoding
 from pipeline.draws import row_key
 from pipeline.errors import RowError
 from pipeline.protocol import CallStats
@@ -42,42 +43,43 @@ from pipeline.runs.usage import CoordinatorUsage, RoleUsage
 from pipeline.strategies import STRATEGIES, StrategyConfig, Task
 from pipeline.strategies.task import report_nothing
 
-ModelCall = Callable[..., Awaitable[CallStats]]  # of a handle, its patience, its first slot and the requests
+ModelCall = Callable[..., Awaitable[CallStats]]  # of a handle, its calls, its first slot and the requests
 
 
 class SegmentCoordinator:
     """Aligns prompts concurrently.
 
     Args:
-        config: the run's config; `engine.slots` and `engine.max_model_len` must be set.
+        config: how prompts become responses; `engine.slots` and `engine.max_model_len` must be set.
         policies: handles of the cell's policy actors: `await policy.propose.remote(cohort)` gives Proposals. Each holds
             `engine.slots` slots.
         rewards: handles of its reward actors: `await reward.score.remote(cohort)` gives Scores. Each holds
-            `slots_per_reward` slots. Any two lists of handles will do: actors, deployments, threads.
+            an even share of all of them. Any two lists of handles will do: actors, deployments, threads.
         renderer: text to tokens; None makes the one that fits the config's models.
-        keepers: by role, one per handle, replace models that hang; without them, a model that gives no answer fails the
-            run.
+        supervisors: by role, one per handle, replace models that hang; without them, a model that gives no answer fails
+            the run.
     """
 
     def __init__(
         self,
-        config: AlignConfig,
+        config: Decoding,
         policies: Sequence[Any],
         rewards: Sequence[Any],
         renderer: Renderer | None = None,
-        keepers: dict[str, list[Keeper]] | None = None,
+        supervisors: dict[str, list[ActorSupervisor]] | None = None,
     ) -> None:
         self.config = config
         self.renderer = renderer or make_renderer(config)
-        assert config.engine.slots is not None
+        assert config.engine.slots is not None and config.engine.max_model_len is not None
         self.slots = SlotPool(config.engine.slots, len(policies))
-        self.keepers = keepers or {}
-        num_reward_slots = slots_per_reward(config.engine.slots, len(policies), len(rewards))
+        self.supervisors = supervisors or {}
+        num_reward_slots = -(-self.slots.num_slots // len(rewards))
         self.scheduler = CohortScheduler(
             config.coordinator,
             self._queues("policy", policies, config.engine.slots, self._propose_call),
             self._queues("reward", rewards, num_reward_slots, self._score_call),
         )
+        self.cell = CellShare(self.scheduler, self.slots, self.renderer, config.reward)
         self._usage = CoordinatorUsage()
 
     @property
@@ -93,13 +95,13 @@ class SegmentCoordinator:
 
     def _queues(self, role: str, handles: Sequence[Any], num_slots: int, call: ModelCall) -> list[CohortQueue]:
         """One queue per handle, with as many of the cell's slots as each holds."""
-        keepers = self.keepers.get(role, [None] * len(handles))
+        supervisors = self.supervisors.get(role, [None] * len(handles))
         queues = []
-        for number, (handle, keeper) in enumerate(zip(handles, keepers, strict=True)):
+        for number, (handle, supervisor) in enumerate(zip(handles, supervisors, strict=True)):
             slots = range(number * num_slots, min((number + 1) * num_slots, self.slots.num_slots))
-            patience = PatientModel(role, self.config.coordinator.call_timeout_s, keeper)
+            calls = ModelCalls(role, self.config.coordinator.call_timeout_s, supervisor)
             num_sources = len({slot // self.slots.slots_per_actor for slot in slots}) if role == "reward" else 1
-            queues.append(CohortQueue(role, slots, partial(call, handle, patience, slots.start), max(1, num_sources)))
+            queues.append(CohortQueue(role, slots, partial(call, handle, calls, slots.start), max(1, num_sources)))
         return queues
 
     async def align(
@@ -134,7 +136,7 @@ class SegmentCoordinator:
         self._check_length(prompt, sampling)
         slots = await self.slots.acquire(knobs.num_lanes)
         try:
-            session = RowSession(self, prompt, sampling, row_key(seed, str(row.row_id)), slots, ledger)
+            session = RowSession(self.cell, prompt, sampling, row_key(seed, str(row.row_id)), slots, ledger)
             log = CandidateLog(report) if self.config.keep_rejected else None
             task = Task(knobs, sampling, session.row_key, session, log or report)
             response = await STRATEGIES[knobs.name](task, session.propose, session.score)
@@ -150,7 +152,6 @@ class SegmentCoordinator:
 
     def _check_length(self, prompt: RenderedPrompt, sampling: SamplingParams) -> None:
         limit = self.config.engine.max_model_len
-        assert limit is not None
         policy_tokens = len(prompt.policy_tokens) + sampling.max_new_tokens
         reward_tokens = len(prompt.reward_tokens) + sampling.max_new_tokens + len(self.renderer.closing_tokens)
         if len(prompt.policy_tokens) == 0 or len(prompt.reward_tokens) == 0:
@@ -216,16 +217,14 @@ class SegmentCoordinator:
 
     @staticmethod
     async def _propose_call(
-        policy: Any, patience: PatientModel, first_slot: int, requests: list[ProposeRequest]
+        policy: Any, calls: ModelCalls, first_slot: int, requests: list[ProposeRequest]
     ) -> CallStats:
-        proposals = await patience.answer(policy.propose.remote(propose_cohort(requests, first_slot)))
+        proposals = await calls.answer(partial(policy.propose.remote, propose_cohort(requests, first_slot)))
         answer_proposals(requests, proposals)
         return proposals.stats
 
     @staticmethod
-    async def _score_call(
-        reward: Any, patience: PatientModel, first_slot: int, requests: list[ScoreRequest]
-    ) -> CallStats:
-        scores = await patience.answer(reward.score.remote(score_cohort(requests, first_slot)))
+    async def _score_call(reward: Any, calls: ModelCalls, first_slot: int, requests: list[ScoreRequest]) -> CallStats:
+        scores = await calls.answer(partial(reward.score.remote, score_cohort(requests, first_slot)))
         answer_scores(requests, scores)
         return scores.stats

@@ -1,38 +1,56 @@
-"""One row's view of the coordinator: its two awaitables and its lanes, bound to its prompt, its slots and its ledger.
+"""One row's view of its cell: its two awaitables and its lanes, bound to its prompt, its slots and its ledger.
 
 Invariant: a lane's slot is the row's own, or one borrowed that no other row wants; `give_back` ends every `take`.
 """
 
 import asyncio
 import math
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 
+from actors.coordination.cohorts import CohortScheduler
 from actors.coordination.requests import Ledger, ProposeRequest, ScoreRequest
+from actors.coordination.slots import SlotPool
 from actors.coordination.stopping import end_at_stop, tokens_of_answer
 from actors.rendering.renderer import RenderedPrompt, Renderer
 from pipeline.config.decoding import RewardConfig
 from pipeline.errors import RowError
 from pipeline.records import DrawKey, EntropyStop, SamplingParams, Segment, TokenArray
 
-if TYPE_CHECKING:
-    from actors.coordination.coordinator import SegmentCoordinator
+
+@dataclass(frozen=True, slots=True)
+class CellShare:
+    """What all rows of a cell share: its queues, its slots, the way to text, and how the reward model reads."""
+
+    scheduler: CohortScheduler
+    slots: SlotPool
+    renderer: Renderer
+    reward: RewardConfig
 
 
 class RowSession:
-    """The two awaitables of one row, bound to its prompt, its slots and its ledger."""
+    """The two awaitables of one row, bound to its prompt, its slots and its ledger.
+
+    Args:
+        cell: what it shares with the other rows of its cell.
+        prompt: as each model reads it.
+        sampling: how its tokens are drawn.
+        key: of all its draws, `pipeline.draws.row_key`.
+        slots: its own, one per lane.
+        ledger: of what it costs.
+    """
 
     def __init__(
         self,
-        coordinator: "SegmentCoordinator",
+        cell: CellShare,
         prompt: RenderedPrompt,
         sampling: SamplingParams,
         key: int,
         slots: list[int],
         ledger: Ledger,
     ) -> None:
-        self.coordinator = coordinator
+        self.cell = cell
         self.prompt = prompt
         self.sampling = sampling
         self.row_key = key
@@ -44,7 +62,7 @@ class RowSession:
     def take(self) -> int | None:
         """A lane whose slot is idle; see `pipeline.strategies.task.Lanes`."""
         lane = next((lane for lane in range(len(self.slots)) if lane not in self.taken), None)
-        if lane is None and (borrowed := self.coordinator.slots.borrow(self.slots[0])) is not None:
+        if lane is None and (borrowed := self.cell.slots.borrow(self.slots[0])) is not None:
             lane = len(self.slots)
             while lane in self.borrowed:
                 lane += 1
@@ -62,7 +80,7 @@ class RowSession:
         """The end of `take`."""
         self.taken.remove(lane)
         if lane in self.borrowed:
-            self.coordinator.slots.give_back(self.borrowed.pop(lane))
+            self.cell.slots.give_back(self.borrowed.pop(lane))
 
     def slot(self, lane: int) -> int:
         return self.borrowed[lane] if lane in self.borrowed else self.slots[lane]
@@ -81,9 +99,9 @@ class RowSession:
         request = ProposeRequest(
             self.slot(lane), prefix, num_tokens, self.row_key, key, self.sampling, self.ledger, answer, stop
         )
-        self.coordinator.scheduler.submit_proposal(request)
+        self.cell.scheduler.submit_proposal(request)
         segment = await answer
-        return end_at_stop(segment, response_tokens, self.sampling.stop, self.coordinator.renderer.text)
+        return end_at_stop(segment, response_tokens, self.sampling.stop, self.cell.renderer.text)
 
     async def score(self, response_tokens: TokenArray, finished: bool, lane: int = 0) -> float:
         """Reward of prompt + response so far; raises RowError when it is not a finite number."""
@@ -91,12 +109,12 @@ class RowSession:
             self.prompt.reward_tokens,
             response_tokens,
             finished,
-            self.coordinator.config.reward,
-            self.coordinator.renderer,
+            self.cell.reward,
+            self.cell.renderer,
             self.sampling.stop,
         )
         answer: asyncio.Future[float] = asyncio.get_running_loop().create_future()
-        self.coordinator.scheduler.submit_score(ScoreRequest(self.slot(lane), prefix, self.ledger, answer))
+        self.cell.scheduler.submit_score(ScoreRequest(self.slot(lane), prefix, self.ledger, answer))
         reward = await answer
         if not math.isfinite(reward):
             raise RowError("non_finite_reward", f"the reward model gave {reward}")

@@ -68,10 +68,10 @@ class StaticDecoder:
         self.slots = slots
         self.end_token_ids = end_token_ids.cpu().numpy()
         self.sampling_s = 0.0
-        self.abandon()
+        self.abort_all()
         self.steps: dict[StepShape, tuple[StepState, Callable[[], None]]] = {}
 
-    def abandon(self) -> None:
+    def abort_all(self) -> None:
         self.done: list[Call] = []
 
     def step(self) -> list[Call]:

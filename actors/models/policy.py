@@ -1,6 +1,6 @@
 """The policy actor: a plain class around one policy engine; placement turns it into a Ray actor."""
 
-from actors.models.continuous_batching import JoinedCalls
+from actors.models.continuous_batching import ContinuousBatching
 from actors.models.engine_holder import EngineHolder
 from actors.models.process_memory import peak_bytes
 from pipeline.config.decoding import EngineConfig, ModelConfig
@@ -18,7 +18,7 @@ class PolicyActor:
     """
 
     def __init__(self, config: ModelConfig, engine: EngineConfig) -> None:
-        self.calls = JoinedCalls(EngineHolder("policy", config, engine))
+        self.calls = ContinuousBatching(EngineHolder("policy", config, engine))
 
     def propose(self, cohort: ProposeCohort) -> Proposals:
         """One candidate segment per row of the cohort; raises ModelOutOfMemory."""

@@ -3,22 +3,22 @@
 Invariant: nothing is written but to the console. What would stop the run stops the dry run, with the same line.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import replace
 
 from rich.console import Console
 
 from actors.batch.progress import format_seconds
-from actors.batch.run import cluster
-from actors.cluster.gpu_reservation import Reservation, cluster_gpus, reserved
+from actors.cluster.gpu_reservation import Reservation, cluster_gpus
 from actors.cluster.gpu_shares import share_gpus, sum_shown
-from actors.cluster.placement import Cell, start_models, stop_models
-from actors.rendering.renderer import RenderedPrompt, Renderer, make_renderer
-from actors.startup.engine_shape import MemoryPlace, with_engine_shape
-from actors.startup.memory_pools import find_places
-from actors.startup.model_limits import longest_model_len, read_model_configs
+from actors.cluster.session import cluster
+from actors.rendering.renderer import RenderedPrompt, Renderer
+from actors.rendering.renderers import make_renderer
+from actors.startup.engine_shape import MemoryPool
+from actors.startup.ready_models import PlacedModels, check_models, loaded_models, placed_models
 from jobs.align.probe import PROBE_ROWS, Probe, is_at_hand, read_head, run_probe
 from pipeline.config.align import AlignConfig
+from pipeline.config.cluster import ClusterConfig
+from pipeline.config.decoding import EngineConfig
 from pipeline.dataset.columns import InputColumns
 from pipeline.dataset.plan import InputPlan
 from pipeline.dataset.shards import shard_numbers
@@ -39,31 +39,26 @@ def dry_run(config: AlignConfig, plan: InputPlan, columns: InputColumns, run: Ru
     rows = read_head(plan, columns, 2 * PROBE_ROWS)
     _show(console, "Input", _input_lines(config, plan, columns))
     _show(console, "Output", [_output_line(plan, run)])
-    model_configs = read_model_configs(config)
-    limit = longest_model_len(config, model_configs)
+    checked = check_models(config)
     _show(console, "Prompt", _prompt_lines(config, make_renderer(config), rows))
     with cluster():
-        _show(console, "Placement", _placement_lines(config))
-        with reserved(config) as reservation:
-            places = find_places(config, model_configs, reservation)
-            config = with_engine_shape(config, limit, places)
-            _show(console, "Memory", _memory_lines(config, places))
+        _show(console, "Placement", _placement_lines(config.cluster, config.are_fake))
+        with placed_models(checked) as placed:
+            config = config.model_copy(update={"engine": placed.decoding.engine})
+            _show(console, "Memory", _memory_lines(config.engine, placed.pools))
             absent = [m.model for m in (config.policy, config.reward) if not is_at_hand(m)]
             if absent or not rows:
                 why = f"{' and '.join(absent)} would have to be fetched first" if absent else "no rows"
                 _show(console, "Cost", [f"not probed: {why}"])
                 return
-            with _one_cell(config, reservation) as cell:
-                probe = run_probe(config, cell, rows, plan.num_rows)
-            _show(console, "Cost", _cost_lines(config, probe, reservation))
+            with loaded_models(_one_cell(placed)) as models:
+                probe = run_probe(config, models.cells[0], rows, plan.num_rows)
+            _show(console, "Cost", _cost_lines(config, probe, placed.reservation))
 
 
-@contextmanager
-def _one_cell(config: AlignConfig, reservation: Reservation) -> Iterator[Cell]:
-    alone = config.model_copy(update={"cluster": config.cluster.model_copy(update={"cells": 1})})
-    models = start_models(alone, reservation)
-    yield models.cells[0]
-    stop_models(models)
+def _one_cell(placed: PlacedModels) -> PlacedModels:
+    cluster = placed.decoding.cluster.model_copy(update={"cells": 1})
+    return replace(placed, decoding=placed.decoding.model_copy(update={"cluster": cluster}))
 
 
 def _show(console: Console, title: str, lines: list[str]) -> None:
@@ -121,23 +116,23 @@ def _first_rendered(renderer: Renderer, rows: list[PromptRow]) -> tuple[PromptRo
     return None
 
 
-def _placement_lines(config: AlignConfig) -> list[str]:
-    shares = share_gpus(config, cluster_gpus())
-    bundles = shares.bundles(config.cluster)
+def _placement_lines(cluster: ClusterConfig, are_fake: bool) -> list[str]:
+    shares = share_gpus(cluster, cluster_gpus(), are_fake)
+    bundles = shares.bundles(cluster)
     if not bundles:
         return ["no GPUs: models on CPUs, the cells dealt to the nodes in turn"]
     shown = " + ".join(f"{gpus:g}" for gpus in bundles)
     return [
-        sum_shown(config.cluster, shares),
-        f"{config.cluster.cells} placement groups (PACK) of {shown} GPUs; the cluster has {cluster_gpus():g} now",
+        sum_shown(cluster, shares),
+        f"{cluster.cells} placement groups (PACK) of {shown} GPUs; the cluster has {cluster_gpus():g} now",
     ]
 
 
-def _memory_lines(config: AlignConfig, places: list[MemoryPlace]) -> list[str]:
-    slots, length = config.engine.slots, config.engine.max_model_len
+def _memory_lines(engine: EngineConfig, pools: list[MemoryPool]) -> list[str]:
+    slots, length = engine.slots, engine.max_model_len
     assert slots is not None and length is not None
     lines = [f"{slots} slots of {length:,} tokens"]
-    return [*lines, *(place.sum_shown(slots, length) for place in places)]
+    return [*lines, *(pool.sum_shown(slots, length) for pool in pools)]
 
 
 def _cost_lines(config: AlignConfig, probe: Probe, reservation: Reservation) -> list[str]:

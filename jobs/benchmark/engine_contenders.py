@@ -12,7 +12,7 @@ from actors.models.reward import RewardActor
 from actors.rendering.renderer import RenderedPrompt
 from jobs.benchmark.measurement import Measurement, ProcessUsage, Stopwatch, lockstep_measurement, process_usage
 from jobs.benchmark.workload import Lockstep, Workload
-from pipeline.config.align import AlignConfig
+from pipeline.config.decoding import Decoding
 from pipeline.draws import row_key
 from pipeline.protocol import ProposeCohort
 from pipeline.records import PromptRow, TokenArray
@@ -54,7 +54,7 @@ class PipelineContender:
         reward: handle of a MeasuredRewardActor.
     """
 
-    def __init__(self, config: AlignConfig, policy: Any, reward: Any) -> None:
+    def __init__(self, config: Decoding, policy: Any, reward: Any) -> None:
         self.config = config
         self.policy = policy
         self.reward = reward
@@ -99,7 +99,7 @@ class PolicyEngineContender:
         time_limit_s: a round ends after so long.
     """
 
-    def __init__(self, config: AlignConfig, time_limit_s: float) -> None:
+    def __init__(self, config: Decoding, time_limit_s: float) -> None:
         self.config = config
         self.time_limit_s = time_limit_s
         self.engine = load_engine("policy", config.policy, config.engine)

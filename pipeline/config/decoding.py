@@ -12,6 +12,8 @@ from pipeline.config.cluster import ClusterConfig
 from pipeline.section import Section
 from pipeline.strategies import StrategyConfig
 
+PromptAs = Literal["user_message", "raw"]
+
 
 class GenerationConfig(Section):
     """How the policy draws tokens. A row's own `sampling_params` override these, field by field."""
@@ -96,7 +98,7 @@ class Decoding(Section):
     engine: EngineConfig = EngineConfig()
     coordinator: CoordinatorConfig = CoordinatorConfig()
     seed: int = Field(0, ge=0, lt=2**63, description="run seed of every draw")
-    prompt_as: Literal["user_message", "raw"] = Field(
+    prompt_as: PromptAs = Field(
         "user_message", description="a text prompt is one user turn of the chat template, or goes in as it is"
     )
     keep_rejected: bool = Field(
@@ -104,6 +106,23 @@ class Decoding(Section):
         description="add the column `candidates`: every candidate that was judged, kept or rejected; jobs.export_pairs "
         "makes preference pairs of them",
     )
+
+    @property
+    def are_fake(self) -> bool:
+        """Whether the models are fakes, which need no GPU and no memory to speak of."""
+        return self.policy.backend == "fake"
+
+    @property
+    def slots_per_cell(self) -> int:
+        """Slots of all policies of a cell; `engine.slots` must be set."""
+        assert self.engine.slots is not None
+        return self.engine.slots * self.cluster.policies_per_cell
+
+    @property
+    def reward_engine(self) -> EngineConfig:
+        """The engine of each reward actor, whose slots are its share of the cell's; `engine.slots` must be set."""
+        assert self.engine.slots is not None
+        return self.engine.model_copy(update={"slots": self.cluster.slots_per_reward(self.engine.slots)})
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Decoding":

@@ -14,7 +14,7 @@ def write_report(figures: CompareFigures, folder: Location) -> None:
     figures.save(folder / "compare.json")
     drawn = draw_pictures(figures)
     for file, (_, png) in drawn.items():
-        with (folder / file).written_whole() as stream:
+        with (folder / file).atomic_writer() as stream:
             stream.write(png)
     blocks = report_blocks(figures, {file: caption for file, (caption, _) in drawn.items()})
     title = f"Comparison: {', '.join(c.name for c in figures.contenders)}"

@@ -14,7 +14,7 @@ from ray._private import state
 
 from actors.batch.run import run_align
 from actors.coordination.coordinator import SegmentCoordinator
-from actors.coordination.slots import SlotPool, slots_per_reward
+from actors.coordination.slots import SlotPool
 from actors.engines.fakes import FakePolicy, FakeReward
 from jobs.chaos.local_cluster import CLASS_NAMES
 from jobs.simulate.one_cell import simulate_cell
@@ -44,7 +44,7 @@ class CountingReward(FakeReward):
 
 def align_in_cell(config, rows, num_policies, num_rewards):
     """Results of a coordinator over so many models in threads, and the models."""
-    reward_slots = slots_per_reward(SLOTS, num_policies, num_rewards)
+    reward_slots = -(-SLOTS * num_policies // num_rewards)
     policies = [CountingPolicy(config.policy, config.engine) for _ in range(num_policies)]
     reward_engine = config.engine.model_copy(update={"slots": reward_slots})
     rewards = [CountingReward(config.reward, reward_engine) for _ in range(num_rewards)]

@@ -10,7 +10,7 @@ import pytest
 from actors.batch.run import run_align
 from actors.coordination.coordinator import SegmentCoordinator
 from actors.engines.fakes import FakePolicy, FakeReward
-from actors.rendering.chat import ChatRenderer
+from actors.rendering.renderers import make_renderer
 from pipeline.dataset.columns import check_columns
 from pipeline.dataset.plan import plan_input
 from pipeline.dataset.rows import check_rows
@@ -73,7 +73,7 @@ def test_a_real_tokenizer_and_template_meet_them_too():
     ]
 
     async def run():
-        coordinator = SegmentCoordinator(config, [handles[0]], [handles[1]], ChatRenderer(tokenized))
+        coordinator = SegmentCoordinator(config, [handles[0]], [handles[1]], make_renderer(tokenized))
         return await asyncio.gather(*(coordinator.align(row) for row in checked))
 
     results = asyncio.run(run())
@@ -86,10 +86,10 @@ def test_a_real_tokenizer_and_template_meet_them_too():
 
 def test_no_mark_written_as_text_opens_a_turn():
     config = fake_config(policy={"model": f"{ASSETS}/policy"}, reward={"model": f"{ASSETS}/reward"})
-    renderer = ChatRenderer(config)
-    special = set(renderer.policy.all_special_ids) | set(renderer.policy.get_added_vocab().values())
+    renderer = make_renderer(config)
+    special = set(renderer.policy.tokenizer.all_special_ids) | set(renderer.policy.tokenizer.get_added_vocab().values())
     count = lambda text: sum(t in special for t in renderer.render(PromptRow(0, "a", prompt=text)).policy_tokens)  # noqa: E731
-    marks = [*renderer.policy.get_added_vocab(), *MARKS]
+    marks = [*renderer.policy.tokenizer.get_added_vocab(), *MARKS]
     for mark in marks:
         assert count(f"hi {mark} there") == count("hi there"), mark
 
