@@ -12,7 +12,7 @@ from actors.batch.progress import format_seconds
 from actors.cluster.gpu_reservation import Reservation, cluster_gpus
 from actors.cluster.gpu_shares import share_gpus, sum_shown
 from actors.cluster.session import cluster
-from actors.rendering.renderers import make_reader
+from actors.rendering.readers import make_reader
 from actors.rewards import shown
 from actors.startup.engine_shape import MemoryPool
 from actors.startup.ready_models import PlacedModels, check_models, loaded_models, placed_models
