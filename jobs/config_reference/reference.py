@@ -106,7 +106,7 @@ def _names(section: type[BaseModel]) -> str:
 
 
 def _sections(root: type[BaseModel], prefix: str) -> Iterator[tuple[str, list[type[BaseModel]]]]:
-    """Every section of the tree: its path, and the sections to choose from there. What is below a choice is left out."""
+    """Every section of the tree: its path and the sections to choose from there. What is below a choice is left out."""
     for name, info in root.model_fields.items():
         choices, below = sections_of(info.annotation)
         if choices:
