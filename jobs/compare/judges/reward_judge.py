@@ -19,7 +19,7 @@ from actors.cluster.placement import start_reward_model
 from actors.rendering.renderer import make_renderer
 from actors.startup.model_limits import longest_model_len, read_model_configs
 from jobs.compare.config import RewardModelJudge
-from jobs.compare.judges.judging import Runs, ScoreJudge
+from jobs.compare.judges.judgements import Runs, ScoreJudge
 from jobs.compare.judges.verdict_store import VerdictStore, verdict_key
 from pipeline.config.align import AlignConfig
 from pipeline.config.decoding import EngineConfig, GenerationConfig, ModelConfig, RewardConfig
