@@ -32,7 +32,7 @@ def _serve(options: argparse.Namespace) -> None:
 
 def build(arguments: dict[str, str]) -> Any:
     """For `serve run`: the application of a config. `config` names the file, every other argument overrides a key."""
-    from actors.batch.run import join_cluster
+    from actors.cluster.session import join_cluster
     from actors.serving.deployments import build_application
     from actors.serving.server import prepare_environment
 

@@ -6,7 +6,8 @@
     ├── OutputError   an output directory that cannot be written or belongs to another run
     ├── RowError      one row that cannot be processed; it becomes an output row with `error_type` and `error`
     └── ModelError    a model actor that failed or gave no answer; the run fails and can be started again
-        └── ModelOutOfMemory   a call too large for the model's memory; it is split, down to one row
+        ├── ModelOutOfMemory   a call too large for the model's memory; it is split, down to one row
+        └── ModelDied          a model whose process ended under a call; the call is sent again
 
 `exit_code` is what a job returns: 2 for what the user must mend first, 1 for a run that failed.
 All of them pickle, since they cross process boundaries.
@@ -37,6 +38,10 @@ class ModelError(StarsError):
 
 class ModelOutOfMemory(ModelError):
     """One call found no memory; its rows may still fit in smaller calls."""
+
+
+class ModelDied(ModelError):
+    """A model's process ended under a call; its successor may answer it."""
 
 
 class RowError(StarsError):

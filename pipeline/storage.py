@@ -55,7 +55,7 @@ class Location:
         return self.filesystem.get_file_info(self.path).type == fs.FileType.Directory
 
     def create_directory(self) -> None:
-        with _told_as_output_error(self.path):
+        with _as_output_error(self.path):
             self.filesystem.create_dir(self.path, recursive=True)
 
     def delete_directory(self) -> None:
@@ -86,18 +86,18 @@ class Location:
             return stream.read().decode("utf-8")
 
     def write_text(self, text: str) -> None:
-        with self.written_whole() as stream:
+        with self.atomic_writer() as stream:
             stream.write(text.encode("utf-8"))
 
     @contextmanager
-    def written_whole(self) -> Iterator[Any]:
+    def atomic_writer(self) -> Iterator[Any]:
         """An output stream; the file appears under its name when the block ends without an error.
 
         Raises:
             OutputError: no space, no permission, no such place.
         """
         temporary = self.parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
-        with _told_as_output_error(self.path):
+        with _as_output_error(self.path):
             try:
                 with self.filesystem.open_output_stream(temporary.path) as stream:
                     yield stream
@@ -109,7 +109,7 @@ class Location:
 
 
 @contextmanager
-def _told_as_output_error(path: str) -> Iterator[None]:
+def _as_output_error(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -15,11 +15,11 @@ import ray
 
 from actors.batch.live_metrics import LiveMetrics
 from actors.batch.monitor import Process
-from actors.batch.supervision import ActorKeeper
+from actors.batch.supervision import RayActorSupervisor
 from actors.cluster.placement import Cell, Models
 from actors.coordination.coordinator import SegmentCoordinator
-from actors.coordination.timeouts import Keeper
-from pipeline.config.align import AlignConfig
+from actors.coordination.model_calls import ActorSupervisor
+from pipeline.config.decoding import Decoding
 from pipeline.dataset.columns import InputColumns
 from pipeline.dataset.duplicates import RowIndices
 from pipeline.dataset.graph import shard_block, unpack_rows
@@ -33,7 +33,7 @@ class AlignShards:
     """An async class for `map_batches`: one block of one shard in, the same with results out.
 
     Args:
-        config: the run's config.
+        config: how prompts become responses.
         columns: which input columns mean what.
         rows_per_shard: of the plan, to know a shard's first row.
         duplicates: a list that holds the reference to the sorted row indices of repeated ids.
@@ -43,7 +43,7 @@ class AlignShards:
 
     def __init__(
         self,
-        config: AlignConfig,
+        config: Decoding,
         columns: InputColumns,
         rows_per_shard: int,
         duplicates: "list[ray.ObjectRef[RowIndices]]",
@@ -53,7 +53,7 @@ class AlignShards:
         self.coordinator: SegmentCoordinator | None = None
         self.process = Process(ray.get_runtime_context().get_actor_id(), os.getpid())
         self.monitor = monitor
-        ray.get(monitor.hear.remote(self.process))
+        ray.get(monitor.heartbeat.remote(self.process))
         threading.Thread(target=self._show_life_until_called, daemon=True).start()
         self.config = config
         self.columns = columns
@@ -68,13 +68,16 @@ class AlignShards:
     async def __call__(self, block: pa.Table) -> pa.Table:
         if self.coordinator is None:  # here, not in __init__, which runs in another thread than the event loop
             cell = self.models.cells[self.cell]
-            self.coordinator = SegmentCoordinator(self.config, cell.policies, cell.rewards, keepers=self._keepers(cell))
+            self.coordinator = SegmentCoordinator(
+                self.config, cell.policies, cell.rewards, supervisors=self._supervisors(cell)
+            )
             num_actors = {role: len(handles) for role, handles in cell.by_role().items()}
             self.live_metrics = LiveMetrics(self.cell, num_actors)
             self.pushing = asyncio.create_task(self._push_regularly())
         number = block.column("shard")[0].as_py()
         table = unpack_rows(block.column("rows")[0])
-        rows = check_rows(table, number * self.rows_per_shard, self.columns, self.duplicates)
+        first_row, asked = number * self.rows_per_shard, self.config.reward.columns
+        rows = check_rows(table, first_row, self.columns, self.duplicates, asked)
         results = await asyncio.gather(*(self.coordinator.align(row) for row in rows))
         await self._push()
         return shard_block(number, build_table(table, results, self.config.strategy.name, self.config.keep_rejected))
@@ -83,11 +86,12 @@ class AlignShards:
         """The event loop's pushes show it from then on; one that is never called is idle, not silent."""
         while self.coordinator is None:
             time.sleep(PUSH_INTERVAL_S)
-            self.monitor.hear.remote(self.process)
+            self.monitor.heartbeat.remote(self.process)
 
-    def _keepers(self, cell: Cell) -> dict[str, list[Keeper]]:
+    def _supervisors(self, cell: Cell) -> dict[str, list[ActorSupervisor]]:
         return {
-            role: [ActorKeeper(handle, self.monitor) for handle in handles] for role, handles in cell.by_role().items()
+            role: [RayActorSupervisor(handle, self.monitor) for handle in handles]
+            for role, handles in cell.by_role().items()
         }
 
     async def _push(self) -> None:

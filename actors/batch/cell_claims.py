@@ -19,19 +19,19 @@ class CellClaims:
     """Hands out cells.
 
     Args:
-        homes: the node of every cell, so that a coordinator gets one near it if it can.
+        node_ids: the node of every cell, so that a coordinator gets one near it if it can.
     """
 
-    def __init__(self, homes: tuple[str, ...]) -> None:
-        self.homes = homes
+    def __init__(self, node_ids: tuple[str, ...]) -> None:
+        self.node_ids = node_ids
         self.claims: dict[int, Claim] = {}
 
     def claim(self, actor_id: str, node: str) -> int:
         """The cell of an actor on `node`."""
         cell = next((cell for cell, claim in self.claims.items() if claim.actor_id == actor_id), None)
         if cell is None:
-            free = [cell for cell in range(len(self.homes)) if cell not in self.claims]
-            near = [cell for cell in free if self.homes[cell] == node]
+            free = [cell for cell in range(len(self.node_ids)) if cell not in self.claims]
+            near = [cell for cell in free if self.node_ids[cell] == node]
             cell = next(iter([*near, *free]), None)
         if cell is None:
             cell = min(self.claims, key=lambda cell: self.claims[cell].heard_at_s)

@@ -23,14 +23,14 @@ class Monitor:
     """One per pass over the rows.
 
     Args:
-        homes: the node of every cell.
+        node_ids: the node of every cell.
     """
 
-    def __init__(self, homes: tuple[str, ...] = ("",)) -> None:
+    def __init__(self, node_ids: tuple[str, ...] = ("",)) -> None:
         self.lines: list[str] = []
-        self.cells = CellClaims(homes)
+        self.cells = CellClaims(node_ids)
         self.usage_by_coordinator: dict[tuple[int, str], CoordinatorUsage] = {}
-        self.num_signs_of_life: Counter[Process] = Counter()
+        self.num_heartbeats: Counter[Process] = Counter()
 
     def claim_cell(self, process: Process, node: str) -> int:
         """The cell that a coordinator is to work with; see `actors.batch.cell_claims`."""
@@ -40,14 +40,14 @@ class Monitor:
         """`usage` is everything the coordinator of a cell did since it started."""
         self.usage_by_coordinator[cell, coordinator_id] = usage
         self.cells.confirm(process.actor_id, cell)
-        self.hear(process)
+        self.heartbeat(process)
 
-    def hear(self, process: Process) -> None:
-        self.num_signs_of_life[process] += 1
+    def heartbeat(self, process: Process) -> None:
+        self.num_heartbeats[process] += 1
 
-    def signs_of_life(self) -> dict[Process, int]:
+    def heartbeats(self) -> dict[Process, int]:
         """How often each process was heard of, the dead ones included; counted anew after a restart of this actor."""
-        return dict(self.num_signs_of_life)
+        return dict(self.num_heartbeats)
 
     def total(self) -> CoordinatorUsage:
         return sum(self.usage_by_coordinator.values(), CoordinatorUsage())
@@ -59,7 +59,7 @@ class Monitor:
             usages[cell] = usages.get(cell, CoordinatorUsage()) + usage
         return usages
 
-    def tell(self, line: str) -> None:
+    def report(self, line: str) -> None:
         self.lines.append(line)
 
     def take_lines(self) -> list[str]:

@@ -1,17 +1,18 @@
 """Progress while the dataset runs: a bar on a terminal, plain lines anywhere else (`ray job logs`)."""
 
-import threading
+import logging
+import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from rich import progress
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from pipeline.runs.usage import CoordinatorUsage
 
+logger = logging.getLogger(__name__)
 BAR_INTERVAL_S = 0.5
 LINE_INTERVAL_S = 5.0
 
@@ -79,8 +80,9 @@ class BarView:
     interval_s = BAR_INTERVAL_S
 
     def __init__(self, console: Console) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn())
-        self.progress = Progress(*columns, TextColumn("{task.fields[figures]}", style="dim"), console=console)
+        columns = (progress.TextColumn("{task.description}"), progress.BarColumn(20), progress.MofNCompleteColumn())
+        figures = progress.TextColumn("{task.fields[figures]}", style="dim")
+        self.progress = progress.Progress(*columns, figures, console=console)
         self.task = self.progress.add_task("", figures="")
         self.progress.start()
 
@@ -97,37 +99,44 @@ class BarView:
         self.progress.stop()
 
 
-@contextmanager
-def shown_progress(
-    console: Console, title: str, num_rows: int, num_rows_before: int, usage: Callable[[], CoordinatorUsage]
-) -> Iterator[None]:
-    """Show progress from another thread until the block ends; the last state is always shown.
+class Progress:
+    """What a person sees of a stage. A view that cannot be shown any more, such as one into a pipe that was closed, is
+    dropped: the run goes on without it."""
 
-    Args:
-        usage: asks the monitor; called every few seconds.
-    """
-    view: View = BarView(console) if console.is_terminal else LineView(console)
-    started_s, stopped = time.monotonic(), threading.Event()
+    def __init__(self, console: Console, title: str, num_rows: int, num_rows_before: int) -> None:
+        self.console = console
+        self.title = title
+        self.num_rows = num_rows
+        self.num_rows_before = num_rows_before
+        self.started_s = time.monotonic()
+        self.shown_at_s = -math.inf
+        self.view: View | None = BarView(console) if console.is_terminal else LineView(console)
 
-    def show() -> None:
-        view.show(Snapshot(title, num_rows, num_rows_before, time.monotonic() - started_s, usage()))
+    def report(self, line: str) -> None:
+        """Print a line of its own."""
+        self._try(lambda view: self.console.print(line, highlight=False, markup=False, soft_wrap=True))
 
-    def watch() -> None:
-        show()
-        while not stopped.wait(view.interval_s):
-            show()
+    def show(self, usage: CoordinatorUsage, is_last: bool = False) -> None:
+        """Show how far the stage is, if it is time to."""
+        now_s = time.monotonic()
+        if self.view is None or (now_s < self.shown_at_s + self.view.interval_s and not is_last):
+            return
+        self.shown_at_s = now_s
+        snapshot = Snapshot(self.title, self.num_rows, self.num_rows_before, now_s - self.started_s, usage)
+        self._try(lambda view: view.show(snapshot))
 
-    thread = threading.Thread(target=watch, name="progress", daemon=True)
-    thread.start()
-    try:
-        yield
-        stopped.set()
-        thread.join()
-        show()
-    finally:
-        stopped.set()
-        thread.join(LINE_INTERVAL_S)
-        view.close()
+    def close(self) -> None:
+        """End the view."""
+        self._try(lambda view: view.close())
+
+    def _try(self, action: Callable[[View], None]) -> None:
+        if self.view is None:
+            return
+        try:
+            action(self.view)
+        except (Exception, SystemExit) as error:  # rich ends the process where its pipe is closed
+            self.view = None
+            logger.warning("progress is not shown any more: %s: %s", type(error).__name__, error)
 
 
 def format_seconds(seconds: float) -> str:

@@ -9,9 +9,10 @@ import ray
 from rich.console import Console
 
 from actors.batch.align_shards import AlignShards
-from actors.batch.progress import shown_progress
-from actors.batch.supervision import CoordinatorWatch, RestartWatch
-from actors.cluster.placement import Models, peak_memory, start_monitor, start_retry_duplicates
+from actors.batch.progress import Progress
+from actors.batch.supervision import CoordinatorWatch, RestartWatch, supervised
+from actors.batch.tasks import start_monitor, start_retry_duplicates
+from actors.cluster.placement import Models, peak_memory
 from pipeline.config.align import AlignConfig
 from pipeline.dataset.columns import InputColumns, input_schema
 from pipeline.dataset.graph import AlignerSpec, run_graph
@@ -21,12 +22,12 @@ from pipeline.dataset.shards import committed_shards, gather_parts
 from pipeline.runs.directory import RunDirectory, Stage
 from pipeline.runs.metrics import StageMetrics, measure_stage
 from pipeline.runs.retry import begin_retry, end_retry, merge_retry, open_retry
-from pipeline.runs.usage import CoordinatorUsage, UsageByCell, added_by_cell
+from pipeline.runs.usage import UsageByCell, added_by_cell
 from pipeline.storage import Location
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class StageSpec:
     """One stage: its config and rows, where they go, whether error rows that are there already are redone, and the most
     memory that each model should need, in bytes."""
 
@@ -39,7 +40,7 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
-class Pass:
+class ShardPass:
     """Rows that go through the graph once, into shards of their own."""
 
     title: str
@@ -49,12 +50,12 @@ class Pass:
     duplicates: Any
 
 
-def run_stage(work: Work, models: Models, duplicates: Any, run: RunDirectory, console: Console) -> StageMetrics:
+def run_stage(work: StageSpec, models: Models, duplicates: Any, run: RunDirectory, console: Console) -> StageMetrics:
     """Do what is left of one stage; whatever an earlier start gathered or redid is kept."""
     started_s, stage = time.monotonic(), work.stage
     usages: UsageByCell = {}
     if stage.name not in run.manifest.gathered:
-        rows = Pass(stage.name, work.plan, work.columns, stage.shards, duplicates)
+        rows = ShardPass(stage.name, work.plan, work.columns, stage.shards, duplicates)
         usages = _align(work.config, rows, models, console)
         rows_schema = input_schema(work.plan.schema, work.columns)
         schema = output_schema(rows_schema, work.config.strategy.name, work.config.keep_rejected)
@@ -73,19 +74,19 @@ def run_stage(work: Work, models: Models, duplicates: Any, run: RunDirectory, co
     )
 
 
-def _redo_error_rows(work: Work, models: Models, duplicates: Any, console: Console) -> UsageByCell:
+def _redo_error_rows(work: StageSpec, models: Models, duplicates: Any, console: Console) -> UsageByCell:
     retry = open_retry(work.plan, work.columns, work.stage)
     usages: UsageByCell = {}
     if retry is not None:
         repeated = start_retry_duplicates(retry, duplicates)
-        rows = Pass(f"{work.stage.name}, error rows again", retry.plan, retry.columns, retry.shards, repeated)
+        rows = ShardPass(f"{work.stage.name}, error rows again", retry.plan, retry.columns, retry.shards, repeated)
         usages = _align(work.config, rows, models, console)
         merge_retry(retry, work.stage)
     end_retry(work.stage)
     return usages
 
 
-def _align(config: AlignConfig, rows: Pass, models: Models, console: Console) -> UsageByCell:
+def _align(config: AlignConfig, rows: ShardPass, models: Models, console: Console) -> UsageByCell:
     rows.shards.create_directory()
     committed = committed_shards(rows.shards)
     num_rows_before = sum(rows.plan.shard(number).num_rows for number in committed.tolist())
@@ -93,17 +94,23 @@ def _align(config: AlignConfig, rows: Pass, models: Models, console: Console) ->
         return {}
     monitor = start_monitor(models)
     arguments = (config, rows.columns, rows.plan.rows_per_shard, [rows.duplicates], models, monitor)
+    aligner = AlignerSpec(AlignShards, arguments, config.cluster.cells, config.slots_per_cell)
+    models_watch, coordinators = RestartWatch(models), CoordinatorWatch(monitor, config.coordinator.call_timeout_s)
+    progress = Progress(console, rows.title, rows.plan.num_rows, num_rows_before)
 
-    watch, coordinators = RestartWatch(models), CoordinatorWatch(monitor, config.coordinator.call_timeout_s)
+    def align() -> None:
+        run_graph(rows.plan, rows.columns, committed, aligner, rows.shards, config.dataset.read_rows)
 
-    def usage() -> CoordinatorUsage:
+    def poll() -> None:
         total = ray.get(monitor.total.remote())
-        lines = [*ray.get(monitor.take_lines.remote()), *watch.news(), *coordinators.news(total.num_rows_done)]
-        for line in lines:
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
-        return total
+        reported = ray.get(monitor.take_lines.remote())
+        for line in [*reported, *models_watch.poll(), *coordinators.poll(total.num_rows_done)]:
+            progress.report(line)
+        progress.show(total)
 
-    with shown_progress(console, rows.title, rows.plan.num_rows, num_rows_before, usage):
-        run_graph(config, rows.plan, rows.columns, committed, AlignerSpec(AlignShards, arguments), rows.shards)
-    usage()  # the last lines
+    try:
+        supervised(align, poll)
+        progress.show(ray.get(monitor.total.remote()), is_last=True)
+    finally:
+        progress.close()
     return ray.get(monitor.by_cell.remote())

@@ -6,7 +6,6 @@ A model runs on one GPU at most, so only the number of GPUs counts, not how they
 import math
 from dataclasses import dataclass
 
-from pipeline.config.align import AlignConfig
 from pipeline.config.cluster import ClusterConfig
 from pipeline.errors import ConfigError
 
@@ -45,14 +44,15 @@ class GpuShares:
         )
 
 
-def share_gpus(config: AlignConfig, num_gpus: float) -> GpuShares:
-    """GPUs of each actor: as configured; else one each if there are enough, else an even share, none without GPUs.
+def share_gpus(cluster: ClusterConfig, num_gpus: float, want_gpus: tuple[bool, bool] = (True, True)) -> GpuShares:
+    """GPUs of each actor: as configured; else one each if there are enough, else an even share, none without GPUs and
+    none for a policy or a reward that wants none.
 
     Raises:
         ConfigError: the cluster's GPUs are too few; the message does the sum.
     """
-    cluster = config.cluster
-    asked = [_asked(config.policy.backend, share) for share in (cluster.gpus_per_policy, cluster.gpus_per_reward)]
+    configured = (cluster.gpus_per_policy, cluster.gpus_per_reward)
+    asked = [0.0 if share is None and not wants else share for share, wants in zip(configured, want_gpus, strict=True)]
     counts = [cluster.cells * cluster.policies_per_cell, cluster.cells * cluster.rewards_per_cell]
     given = sum(share * count for share, count in zip(asked, counts, strict=True) if share is not None)
     num_open = sum(count for share, count in zip(asked, counts, strict=True) if share is None)
@@ -77,10 +77,6 @@ def _nodes_shown(cluster: ClusterConfig) -> str:
     labels = {"policy": cluster.policy_nodes, "reward": cluster.reward_nodes}
     wanted = [f"{role} on {', '.join(f'{k}: {v}' for k, v in node.items())}" for role, node in labels.items() if node]
     return f" ({'; '.join(wanted)})" if wanted else ""
-
-
-def _asked(backend: str, share: float | None) -> float | None:
-    return 0.0 if backend == "fake" and share is None else share
 
 
 def _fair_share(num_gpus: float, left: float, num_actors: int) -> float:

@@ -1,7 +1,7 @@
 """Waiting for models to load: a constructor that fails ends the run in one line, everything else is waited for.
 
-A model that is lost on the way (its node died) is started again by Ray; one that has loaded and does not answer a ping
-for `coordinator.call_timeout_s` is killed, so that Ray starts it again.
+A model that is lost on the way (its node died) is started again by Ray, MAX_DEATHS times at most; one that has loaded
+and does not answer a ping for `coordinator.call_timeout_s` is killed, so that Ray starts it again.
 """
 
 import time
@@ -11,8 +11,9 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
-from actors.cluster.actor_records import actor_record
+from actors.cluster.actor_records import actor_record, last_log_lines
 from pipeline.errors import ModelError
+from pipeline.protocol import MAX_DEATHS
 
 CONTROL = "control"  # the concurrency group in which `ping` answers while a model computes
 LOAD_REPORT_S = 30.0
@@ -32,7 +33,7 @@ class LoadingModel:
 
 def ping(handle: Any) -> Any:
     """A reference that resolves once the model is loaded, also while it computes."""
-    return handle.ping.options(concurrency_group=CONTROL, max_task_retries=0).remote()
+    return handle.ping.options(concurrency_group=CONTROL).remote()
 
 
 def wait_until_loaded(models: list[LoadingModel], timeout_s: float) -> None:
@@ -62,9 +63,15 @@ def _has_answered(model: LoadingModel, reference: Any) -> bool:
     try:
         ray.get(reference)
     except (RayActorError, RayTaskError) as error:
-        if actor_record(model.handle)["State"] == "DEAD":
-            told = f"the {model.role} model {model.model!r} could not be loaded: {last_line(error)}"
-            raise ModelError(told) from error
+        record = actor_record(model.handle)
+        failed = f"the {model.role} model {model.model!r} could not be loaded: "
+        if record["State"] == "DEAD":
+            raise ModelError(failed + last_line(error)) from error
+        if record["NumRestarts"] >= MAX_DEATHS:
+            log = last_log_lines(record["Pid"])
+            raise ModelError(
+                f"{failed}its process died {record['NumRestarts']} times; its last words: {log}"
+            ) from error
         time.sleep(POLL_INTERVAL_S)
         return False
     return True

@@ -1,7 +1,7 @@
 """How actors are started: the one file with `ray.remote` (what they may ask for: `actors.cluster.gpu_shares`).
 
 Everything asks for `num_cpus=0`: models that hold every CPU would leave none to read and write the dataset. Actors are
-named after the run and owned by the driver, so they die with it; a dead one is restarted and its call sent again.
+named after the run and owned by the driver, so they die with it; a dead one is restarted, and its callers call again.
 """
 
 import uuid
@@ -9,24 +9,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from actors.batch.monitor import Monitor
 from actors.cluster.gpu_reservation import Reservation
 from actors.cluster.model_loading import CONTROL, LoadingModel, wait_until_loaded
-from actors.coordination.slots import slots_per_reward
 from actors.engines.backends import Role
 from actors.models.policy import MAX_CONCURRENT_CALLS, PolicyActor
 from actors.models.process_memory import free_device_bytes, free_host_bytes
 from actors.models.reward import RewardActor
-from pipeline.config.align import AlignConfig
-from pipeline.dataset.columns import InputColumns
-from pipeline.dataset.duplicates import RowIndices, find_duplicates
-from pipeline.dataset.plan import InputPlan
-from pipeline.runs.retry import Retry
+from actors.rewards.interface import RewardContext
+from pipeline.config.decoding import Decoding
+from pipeline.config.rewards import RewardConfig
 
 PEAK_TIMEOUT_S = 10.0
 
@@ -36,7 +31,7 @@ class Cell:
     """Handles of one cell's model actors: policies answer `propose`, rewards `score`, all of them `ping`. `home` is the
     node that they are on if they are all on one."""
 
-    home: str
+    node_id: str
     policies: tuple[Any, ...]
     rewards: tuple[Any, ...]
 
@@ -55,7 +50,7 @@ class Models:
         return [(role, h) for cell in self.cells for role, handles in cell.by_role().items() for h in handles]
 
 
-def start_models(config: AlignConfig, reservation: Reservation) -> Models:
+def start_models(config: Decoding, reservation: Reservation) -> Models:
     """Start the policies and reward models of every cell and wait until all are loaded.
 
     Raises:
@@ -64,18 +59,16 @@ def start_models(config: AlignConfig, reservation: Reservation) -> Models:
     run_name = f"stars-{uuid.uuid4().hex[:8]}"
     cells = (_start_cell(config, reservation, number, run_name) for number in range(config.cluster.cells))
     models = Models(tuple(cells))
-    names = {role: getattr(config, role).model or getattr(config, role).backend for role in ("policy", "reward")}
+    names = {"policy": config.policy.title, "reward": config.reward.title}
     loading = [LoadingModel(role, names[role], handle) for role, handle in models.with_roles()]
     wait_until_loaded(loading, config.coordinator.call_timeout_s)
     return models
 
 
-def _start_cell(config: AlignConfig, reservation: Reservation, number: int, run_name: str) -> Cell:
-    cluster, shares, slots = config.cluster, reservation.shares, config.engine.slots
+def _start_cell(config: Decoding, reservation: Reservation, number: int, run_name: str) -> Cell:
+    cluster, shares = config.cluster, reservation.shares
     num_policies, num_rewards = cluster.policies_per_cell, cluster.rewards_per_cell
-    assert slots is not None
-    reward_slots = slots_per_reward(slots, num_policies, num_rewards)
-    reward_engine = config.engine.model_copy(update={"slots": reward_slots})
+    context = RewardContext.of(config)
 
     def start(actor_class: type, role: Role, index: int, gpus: float, *arguments: Any) -> Any:
         actor = index if role == "policy" else num_policies + index
@@ -83,51 +76,31 @@ def _start_cell(config: AlignConfig, reservation: Reservation, number: int, run_
         return _start(actor_class, f"{run_name}-cell{number}-{role}{index}", gpus, scheduling, *arguments)
 
     return Cell(
-        home=reservation.homes[number],
+        node_id=reservation.node_ids[number],
         policies=tuple(
             start(PolicyActor, "policy", i, shares.policy, config.policy, config.engine) for i in range(num_policies)
         ),
         rewards=tuple(
-            start(RewardActor, "reward", i, shares.reward, config.reward, reward_engine) for i in range(num_rewards)
+            start(RewardActor, "reward", i, shares.reward, config.reward, context) for i in range(num_rewards)
         ),
     )
 
 
-def start_reward_model(config: AlignConfig, num_gpus: float | None) -> Any:
-    """The config's reward model alone, loaded; with null for its share, on a GPU of its own where there is one."""
-    has_gpu = ray.cluster_resources().get("GPU", 0.0) >= 1 and config.reward.backend != "fake"
+def start_reward(reward: RewardConfig, context: RewardContext, num_gpus: float | None, timeout_s: float) -> Any:
+    """A reward alone, loaded; with null for its share, on a GPU of its own where there is one."""
+    has_gpu = ray.cluster_resources().get("GPU", 0.0) >= 1 and not reward.is_fake
     share = float(has_gpu) if num_gpus is None else num_gpus
     name = f"stars-{uuid.uuid4().hex[:8]}-judge"
-    handle = _start(RewardActor, name, share, "DEFAULT", config.reward, config.engine)
-    loading = LoadingModel("reward", config.reward.model or config.reward.backend, handle)
-    wait_until_loaded([loading], config.coordinator.call_timeout_s)
+    handle = _start(RewardActor, name, share, "DEFAULT", reward, context)
+    loading = LoadingModel("reward", reward.title, handle)
+    wait_until_loaded([loading], timeout_s)
     return handle
-
-
-def start_monitor(models: Models) -> Any:
-    """Restarted where its node dies: counters may be lost, a run may not fail for want of them."""
-    homes = tuple(cell.home for cell in models.cells)
-    return ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Monitor).remote(homes)
-
-
-def start_duplicate_search(plan: InputPlan, columns: InputColumns) -> Any:
-    """A reference to `find_duplicates`' answer; a task's, because the driver's memory must not grow with the rows."""
-    return ray.remote(num_cpus=1)(find_duplicates).remote(plan, columns)
-
-
-def start_retry_duplicates(retry: Retry, duplicates: Any) -> Any:
-    """The same for rows that are redone, from the whole input's answer: a row repeats an id though it comes alone."""
-    return ray.remote(num_cpus=1)(_places_of).remote(retry.row_indices, duplicates)
-
-
-def _places_of(row_indices: RowIndices, duplicates: RowIndices) -> RowIndices:
-    return np.flatnonzero(np.isin(row_indices, duplicates)).astype(np.int64)
 
 
 def peak_memory(models: Models) -> dict[Role, int]:
     """Most bytes that a process of each role ever held; models that are dead or silent are left out."""
     asked = {
-        handle.peak_memory_bytes.options(concurrency_group=CONTROL, max_task_retries=0).remote(): role
+        handle.peak_memory_bytes.options(concurrency_group=CONTROL).remote(): role
         for role, handle in models.with_roles()
     }
     answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=PEAK_TIMEOUT_S)
@@ -146,7 +119,7 @@ def stop_models(models: Models) -> None:
 
 def free_host_memory(reservation: Reservation) -> int:
     """Bytes free on the fullest node that is home to a cell."""
-    nodes = set(reservation.homes)
+    nodes = set(reservation.node_ids)
     if nodes == {ray.get_runtime_context().get_node_id()}:
         return free_host_bytes()
     probe = ray.remote(num_cpus=0)(free_host_bytes)
@@ -171,7 +144,7 @@ def _start(actor_class: type, name: str, num_gpus: float, scheduling: Any, *argu
         num_cpus=0,
         num_gpus=num_gpus,
         max_restarts=-1,
-        max_task_retries=-1,
+        max_task_retries=0,
         max_concurrency=MAX_CONCURRENT_CALLS if actor_class is PolicyActor else 1,
         concurrency_groups={CONTROL: 1},
         scheduling_strategy=scheduling,

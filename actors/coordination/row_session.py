@@ -1,39 +1,58 @@
-"""One row's view of the coordinator: its two awaitables and its lanes, bound to its prompt, its slots and its ledger.
+"""One row's view of its cell: its two awaitables and its lanes, bound to its prompt, its slots and its ledger.
 
 Invariant: a lane's slot is the row's own, or one borrowed that no other row wants; `give_back` ends every `take`.
 """
 
 import asyncio
-import math
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 
+from actors.coordination.cohorts import CohortScheduler
 from actors.coordination.requests import Ledger, ProposeRequest, ScoreRequest
-from actors.coordination.stopping import end_at_stop, tokens_of_answer
-from actors.rendering.renderer import RenderedPrompt, Renderer
-from pipeline.config.decoding import RewardConfig
-from pipeline.errors import RowError
-from pipeline.records import DrawKey, EntropyStop, SamplingParams, Segment, TokenArray
+from actors.coordination.slots import SlotPool
+from actors.coordination.stopping import answer_text, end_at_stop, tokens_of_answer
+from actors.rendering.prompt_reader import PromptReader
+from actors.rewards.interface import RewardTraits
+from pipeline.records import DrawKey, EntropyStop, PromptRow, SamplingParams, Segment, TokenArray
 
-if TYPE_CHECKING:
-    from actors.coordination.coordinator import SegmentCoordinator
+
+@dataclass(frozen=True, slots=True)
+class CellShare:
+    """What all rows of a cell share: its queues, its slots, the policy's way of reading, and what the reward can do."""
+
+    scheduler: CohortScheduler
+    slots: SlotPool
+    reader: PromptReader
+    reward: RewardTraits
 
 
 class RowSession:
-    """The two awaitables of one row, bound to its prompt, its slots and its ledger."""
+    """The two awaitables of one row, bound to its prompt, its slots and its ledger.
+
+    Args:
+        cell: what it shares with the other rows of its cell.
+        row: its prompt.
+        prompt_tokens: the same as the policy reads it.
+        sampling: how its tokens are drawn.
+        key: of all its draws, `pipeline.draws.row_key`.
+        slots: its own, one per lane.
+        ledger: of what it costs.
+    """
 
     def __init__(
         self,
-        coordinator: "SegmentCoordinator",
-        prompt: RenderedPrompt,
+        cell: CellShare,
+        row: PromptRow,
+        prompt_tokens: TokenArray,
         sampling: SamplingParams,
         key: int,
         slots: list[int],
         ledger: Ledger,
     ) -> None:
-        self.coordinator = coordinator
-        self.prompt = prompt
+        self.cell = cell
+        self.row = row
+        self.prompt_tokens = prompt_tokens
         self.sampling = sampling
         self.row_key = key
         self.slots = slots
@@ -44,7 +63,7 @@ class RowSession:
     def take(self) -> int | None:
         """A lane whose slot is idle; see `pipeline.strategies.task.Lanes`."""
         lane = next((lane for lane in range(len(self.slots)) if lane not in self.taken), None)
-        if lane is None and (borrowed := self.coordinator.slots.borrow(self.slots[0])) is not None:
+        if lane is None and (borrowed := self.cell.slots.borrow(self.slots[0])) is not None:
             lane = len(self.slots)
             while lane in self.borrowed:
                 lane += 1
@@ -62,7 +81,7 @@ class RowSession:
         """The end of `take`."""
         self.taken.remove(lane)
         if lane in self.borrowed:
-            self.coordinator.slots.give_back(self.borrowed.pop(lane))
+            self.cell.slots.give_back(self.borrowed.pop(lane))
 
     def slot(self, lane: int) -> int:
         return self.borrowed[lane] if lane in self.borrowed else self.slots[lane]
@@ -76,44 +95,26 @@ class RowSession:
         stop: EntropyStop | None = None,
     ) -> Segment:
         """One candidate continuation of the response; see `pipeline.records.Propose`."""
-        prefix = np.concatenate([self.prompt.policy_tokens, response_tokens])
+        prefix = np.concatenate([self.prompt_tokens, response_tokens])
         answer: asyncio.Future[Segment] = asyncio.get_running_loop().create_future()
         request = ProposeRequest(
             self.slot(lane), prefix, num_tokens, self.row_key, key, self.sampling, self.ledger, answer, stop
         )
-        self.coordinator.scheduler.submit_proposal(request)
+        self.cell.scheduler.submit_proposal(request)
         segment = await answer
-        return end_at_stop(segment, response_tokens, self.sampling.stop, self.coordinator.renderer.text)
+        return end_at_stop(segment, response_tokens, self.sampling.stop, self.cell.reader.text)
 
     async def score(self, response_tokens: TokenArray, finished: bool, lane: int = 0) -> float:
-        """Reward of prompt + response so far; raises RowError when it is not a finite number."""
-        prefix = reward_prefix(
-            self.prompt.reward_tokens,
-            response_tokens,
-            finished,
-            self.coordinator.config.reward,
-            self.coordinator.renderer,
-            self.sampling.stop,
-        )
+        """Reward of prompt + response so far; raises RowError when the reward cannot give one."""
+        cell, answer_tokens = self.cell, response_tokens
+        if finished:
+            answer_tokens = tokens_of_answer(response_tokens, self.sampling.stop, cell.reader.text)
+        text = None
+        if cell.reward.reads_text:
+            text = answer_text(cell.reader.text(response_tokens), self.sampling.stop, finished)
+        room = 0 if finished else self.sampling.max_new_tokens - len(response_tokens)
         answer: asyncio.Future[float] = asyncio.get_running_loop().create_future()
-        self.coordinator.scheduler.submit_score(ScoreRequest(self.slot(lane), prefix, self.ledger, answer))
-        reward = await answer
-        if not math.isfinite(reward):
-            raise RowError("non_finite_reward", f"the reward model gave {reward}")
-        return reward
-
-
-def reward_prefix(
-    prompt_tokens: TokenArray,
-    response_tokens: TokenArray,
-    finished: bool,
-    config: RewardConfig,
-    renderer: Renderer,
-    stop: tuple[str, ...] = (),
-) -> TokenArray:
-    """What the reward model reads: its own prompt, the response without what ended it, and the end of the assistant's
-    turn where `close_turn` asks for it."""
-    answer_tokens = tokens_of_answer(response_tokens, stop, renderer.text) if finished else response_tokens
-    closes = config.close_turn == "always" or (config.close_turn == "finished" and finished)
-    parts = [prompt_tokens, answer_tokens, renderer.closing_tokens] if closes else [prompt_tokens, answer_tokens]
-    return np.concatenate(parts)
+        cell.scheduler.submit_score(
+            ScoreRequest(self.slot(lane), self.row, answer_tokens, text, finished, room, self.ledger, answer)
+        )
+        return await answer

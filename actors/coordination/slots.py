@@ -8,11 +8,6 @@ import asyncio
 from collections import deque
 
 
-def slots_per_reward(slots_per_policy: int, num_policies: int, num_rewards: int) -> int:
-    """Slots of each reward actor, so that together they hold as many as the policies."""
-    return -(-slots_per_policy * num_policies // num_rewards)
-
-
 class SlotPool:
     """Hands out whole sets of slots, so that a row with several lanes never waits while holding some of them.
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from actors.engines.decoding import Call, Decoder, ShrinkingDecoder
+from actors.engines.shrinking_decoding import Call, Decoder, ShrinkingDecoder
 from actors.engines.slot_model import SlotModel
 from actors.engines.static_decoding import StaticDecoder
 from pipeline.config.decoding import EngineConfig
@@ -46,13 +46,13 @@ class PolicyEngine:
 
         Slots must differ within a cohort, and prefix + segment must fit `max_model_len`.
         """
-        call = self.begin(cohort)
+        call = self.add_request(cohort)
         while not (ended := dict(self.step())):
             pass
         return ended[call]
 
     @torch.inference_mode()
-    def begin(self, cohort: ProposeCohort) -> Call:
+    def add_request(self, cohort: ProposeCohort) -> Call:
         """Let a call join those under way at their next token; their slots must differ from its own."""
         started_s = time.time()
         slots_R = cohort.slots_R.astype(np.int64)
@@ -74,9 +74,9 @@ class PolicyEngine:
         self._busy_s += time.time() - started_s
         return [(call, self._proposals(call)) for call in ended]
 
-    def abandon(self) -> None:
+    def abort_all(self) -> None:
         """Forget the calls under way; what their slots held before them stays valid."""
-        self.decoder.abandon()
+        self.decoder.abort_all()
 
     def _proposals(self, call: Call) -> Proposals:
         """The answer, charged with the time since the last answer."""

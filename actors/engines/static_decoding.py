@@ -14,8 +14,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 import torch
 
-from actors.engines.decoding import Call
 from actors.engines.sampling import Sampler
+from actors.engines.shrinking_decoding import Call
 from actors.engines.slot_model import SlotModel
 
 INVALID = -2  # stands for a token drawn from logits that were not finite
@@ -68,10 +68,10 @@ class StaticDecoder:
         self.slots = slots
         self.end_token_ids = end_token_ids.cpu().numpy()
         self.sampling_s = 0.0
-        self.abandon()
+        self.abort_all()
         self.steps: dict[StepShape, tuple[StepState, Callable[[], None]]] = {}
 
-    def abandon(self) -> None:
+    def abort_all(self) -> None:
         self.done: list[Call] = []
 
     def step(self) -> list[Call]:

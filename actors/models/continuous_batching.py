@@ -18,32 +18,32 @@ from pipeline.protocol import Proposals, ProposeCohort
 
 
 @dataclass(slots=True, eq=False)
-class Asked:
+class PendingCall:
     """A call and where its answer goes."""
 
     cohort: ProposeCohort
     answer: "Future[Proposals]" = field(default_factory=Future)
 
 
-class JoinedCalls:
+class ContinuousBatching:
     """Answers `propose` to several threads at once.
 
     Args:
-        holder: of an engine with `begin`, `step` and `abandon`, or of one with `propose` alone, which then does one
+        holder: of an engine with `begin`, `step` and `abort_all`, or of one with `propose` alone, which then does one
             call at a time.
     """
 
     def __init__(self, holder: EngineHolder) -> None:
         self.holder = holder
-        self.arrivals: queue.SimpleQueue[Asked] = queue.SimpleQueue()
-        self.waiting: list[Asked] = []
-        self.under_way: dict[Any, Asked] = {}
+        self.arrivals: queue.SimpleQueue[PendingCall] = queue.SimpleQueue()
+        self.waiting: list[PendingCall] = []
+        self.under_way: dict[Any, PendingCall] = {}
         self.joins = True
         threading.Thread(target=self._serve, name="policy engine", daemon=True).start()
 
     def propose(self, cohort: ProposeCohort) -> Proposals:
         """The answer to one call; raises what the engine raised."""
-        asked = Asked(cohort)
+        asked = PendingCall(cohort)
         self.arrivals.put(asked)
         return asked.answer.result()
 
@@ -59,7 +59,7 @@ class JoinedCalls:
 
     def _decode(self, engine: Any) -> None:
         """Go on until no call is under way and none waits."""
-        decode_on = self._decode_together if self.joins and hasattr(engine, "begin") else self._decode_alone
+        decode_on = self._decode_together if self.joins and hasattr(engine, "add_request") else self._decode_alone
         while self.waiting or self.under_way:
             for call, proposals in decode_on(engine):
                 self.under_way.pop(call).answer.set_result(proposals)
@@ -77,15 +77,15 @@ class JoinedCalls:
                 self._begin(engine, asked)
             return engine.step()
         except Exception:
-            engine.abandon()
+            engine.abort_all()
             raise
 
-    def _begin(self, engine: Any, asked: Asked) -> None:
+    def _begin(self, engine: Any, asked: PendingCall) -> None:
         busy = {slot for other in self.under_way.values() for slot in other.cohort.slots_R.tolist()}
         if busy.isdisjoint(asked.cohort.slots_R.tolist()):
             self.waiting.remove(asked)
             self.under_way[asked] = asked
-            call = engine.begin(asked.cohort)
+            call = engine.add_request(asked.cohort)
             self.under_way[call] = self.under_way.pop(asked)
 
     def _fail(self, error: Exception) -> None:

@@ -1,7 +1,4 @@
-"""Prompts and responses of transformers models: chat templates, tokenizers, and special tokens that must stay text.
-
-Both models share one tokenizer, so the policy's response tokens are the reward model's too.
-"""
+"""Prompts and responses of transformers models: chat templates, tokenizers, and special tokens that must stay text."""
 
 import re
 import sys
@@ -11,53 +8,46 @@ import jinja2
 import numpy as np
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from actors.rendering.renderer import Messages, RenderedPrompt, messages_of
-from pipeline.config.align import AlignConfig
+from actors.rendering.prompt_reader import Messages, messages_of
+from pipeline.config.decoding import PromptAs
 from pipeline.errors import ConfigError, RowError
 from pipeline.records import PromptRow, TokenArray
 
 
-class ChatRenderer:
-    """For transformers models.
+class ChatReader:
+    """How a transformers model reads, see `PromptReader`.
+
+    Args:
+        role: "policy" or "reward", for messages.
+        model: a folder, or a Hugging Face name.
+        prompt_as: whether a text prompt is a user turn or goes in as it is.
+        max_model_len: what a prompt must fit; None where that is not known yet.
 
     Raises:
-        ConfigError: the tokenizers differ, or a chat template is missing where one is needed.
+        ConfigError: there is no tokenizer.
     """
 
-    def __init__(self, config: AlignConfig) -> None:
-        self.policy = load_tokenizer("policy", config.policy.model)
-        self.reward = load_tokenizer("reward", config.reward.model)
-        self.is_raw = config.prompt_as == "raw"
-        if self.policy.get_vocab() != self.reward.get_vocab():
-            raise ConfigError(
-                f"reward.model {config.reward.model!r} has another tokenizer than policy.model "
-                f"{config.policy.model!r}; both must share one vocabulary"
-            )
-        longest_token = max(map(len, self.policy.get_vocab()))
-        self.max_characters = (config.engine.max_model_len or sys.maxsize) * longest_token
+    def __init__(self, role: str, model: str, prompt_as: PromptAs, max_model_len: int | None) -> None:
+        self.tokenizer = load_tokenizer(role, model)
+        self.is_raw = prompt_as == "raw"
+        self.max_characters = (max_model_len or sys.maxsize) * max(map(len, self.tokenizer.get_vocab()))
         self.closing_tokens = np.array(self._closing_ids(), dtype=np.int32)
 
-    def render(self, row: PromptRow) -> RenderedPrompt:
-        """Tokens of one prompt for both models; raises RowError when a template refuses it or it can never fit."""
+    def prompt_tokens(self, row: PromptRow) -> TokenArray:
+        """Raises RowError when the template refuses the prompt or it can never fit."""
         self._check_characters(row)
         if row.messages is None and self.is_raw:
-            return RenderedPrompt(*(_int32(t(row.prompt)["input_ids"]) for t in (self.policy, self.reward)))
-        messages = messages_of(row)
-        return RenderedPrompt(_chat_tokens(self.policy, messages), _chat_tokens(self.reward, messages))
+            return _int32(self.tokenizer(row.prompt)["input_ids"])
+        return _chat_tokens(self.tokenizer, messages_of(row))
 
-    def text(self, response_tokens: TokenArray) -> str:
-        """The response without special tokens, exactly as generated."""
-        return self.policy.decode(
-            response_tokens.tolist(), skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
+    def text(self, tokens: TokenArray) -> str:
+        return self.tokenizer.decode(tokens.tolist(), skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
     def tokens(self, text: str) -> TokenArray:
-        """A response's text as the reward model's tokens; special tokens written in it stay text."""
-        return _int32(self.reward(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+        return _int32(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
 
     def shown(self, tokens: TokenArray) -> str:
-        """Any tokens as a person reads them, special ones included."""
-        return self.policy.decode(tokens.tolist(), clean_up_tokenization_spaces=False)
+        return self.tokenizer.decode(tokens.tolist(), clean_up_tokenization_spaces=False)
 
     def _check_characters(self, row: PromptRow) -> None:
         """Refuse without tokenising what no tokenisation fits: ten million characters take a tokenizer a minute."""
@@ -66,12 +56,12 @@ class ChatRenderer:
             raise RowError("prompt_too_long", f"{num_characters} characters cannot fit in engine.max_model_len tokens")
 
     def _closing_ids(self) -> list[int]:
-        """What the reward model's template writes after an assistant's answer."""
-        if self.reward.chat_template is None:
-            return [] if self.reward.eos_token_id is None else [self.reward.eos_token_id]
+        """What the template writes after an assistant's answer."""
+        if self.tokenizer.chat_template is None:
+            return [] if self.tokenizer.eos_token_id is None else [self.tokenizer.eos_token_id]
         turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "ANSWER"}]
-        text = self.reward.apply_chat_template(turns, tokenize=False)
-        return self.reward(text.rpartition("ANSWER")[2], add_special_tokens=False)["input_ids"]
+        text = self.tokenizer.apply_chat_template(turns, tokenize=False)
+        return self.tokenizer(text.rpartition("ANSWER")[2], add_special_tokens=False)["input_ids"]
 
 
 def load_tokenizer(role: str, model: str) -> PreTrainedTokenizerBase:

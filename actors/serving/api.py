@@ -17,6 +17,7 @@ from actors.coordination.coordinator import SegmentCoordinator
 from actors.serving.answer_plan import Plan, plan_chat, plan_completion
 from actors.serving.api_errors import ApiError, server_failed
 from actors.serving.generation import Admission, Generation
+from actors.serving.handles import ReplicaSupervisor
 from actors.serving.replies import Endpoint, Replies
 from actors.serving.request_schema import ChatRequest, CompletionRequest, GenerationRequest, parse
 from actors.serving.server_config import ServeConfig
@@ -46,7 +47,9 @@ class Server:
         self.config = config
         self.models = [*policies, *rewards]
         self.api_key_digest = api_key_digest
-        self.coordinator = SegmentCoordinator(config, policies, rewards)
+        roles = {"policy": policies, "reward": rewards}
+        supervisors = {role: [ReplicaSupervisor(f"{role}-{i}") for i in range(len(h))] for role, h in roles.items()}
+        self.coordinator = SegmentCoordinator(config, policies, rewards, supervisors=supervisors)
         self.admission = Admission(config.serve.max_ongoing_requests, config.serve.retry_after_s)
         self.metrics = ServerMetrics()
 

@@ -11,16 +11,13 @@ from typing import Any
 from ray import serve
 from ray.serve import Application
 
-from actors.cluster.gpu_reservation import reserved
 from actors.cluster.placement import hidden_gpus
-from actors.coordination.slots import slots_per_reward
 from actors.models.policy import MAX_CONCURRENT_CALLS, PolicyActor
 from actors.models.reward import RewardActor
+from actors.rewards.interface import RewardContext
 from actors.serving.ingress import Ingress
 from actors.serving.server_config import ServeConfig
-from actors.startup.engine_shape import with_engine_shape
-from actors.startup.memory_pools import find_places
-from actors.startup.model_limits import longest_model_len, read_model_configs
+from actors.startup.ready_models import check_models, placed_models
 from pipeline.errors import ConfigError
 
 MANY = 10_000  # the ingress itself refuses what is too much, in microseconds; Serve must let it
@@ -35,22 +32,16 @@ def build_application(config: ServeConfig) -> Application:
         ConfigError: it cannot fit, or the API key is missing.
     """
     digest, cluster = _api_key_digest(config), config.cluster
-    model_configs = read_model_configs(config)
-    limit = longest_model_len(config, model_configs)
-    with reserved(config) as reservation:  # given back at once: Serve does the placing, and what cannot fit fails here
-        shares = reservation.shares
-        config = with_engine_shape(config, limit, find_places(config, model_configs, reservation))
-    assert config.engine.slots is not None
-    num_policies, num_rewards = cluster.policies_per_cell, cluster.rewards_per_cell
-    reward_slots = slots_per_reward(config.engine.slots, num_policies, num_rewards)
-    reward_engine = config.engine.model_copy(update={"slots": reward_slots})
+    with placed_models(check_models(config)) as placed:  # given back at once, since Serve does the placing itself
+        shares = placed.reservation.shares
+        config = config.model_copy(update={"engine": placed.decoding.engine})
     policies = [
         _model(PolicyActor, f"policy-{i}", shares.policy, config).bind(config.policy, config.engine)
-        for i in range(num_policies)
+        for i in range(cluster.policies_per_cell)
     ]
     rewards = [
-        _model(RewardActor, f"reward-{i}", shares.reward, config).bind(config.reward, reward_engine)
-        for i in range(num_rewards)
+        _model(RewardActor, f"reward-{i}", shares.reward, config).bind(config.reward, RewardContext.of(config))
+        for i in range(cluster.rewards_per_cell)
     ]
     ingress = serve.deployment(serve.ingress()(Ingress), name="ingress")
     options = _options(config, {"num_cpus": 0}) | {"max_ongoing_requests": MANY}

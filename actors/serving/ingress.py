@@ -5,7 +5,6 @@ from typing import Any
 from fastapi import FastAPI
 
 from actors.serving.api import Server, build_api
-from actors.serving.handles import ResendingHandle
 from actors.serving.server_config import ServeConfig
 
 
@@ -22,9 +21,7 @@ class Ingress:
     def __init__(
         self, config: ServeConfig, policies: list[Any], rewards: list[Any], api_key_digest: bytes | None
     ) -> None:
-        self.server = Server(
-            config, [ResendingHandle(h) for h in policies], [ResendingHandle(h) for h in rewards], api_key_digest
-        )
+        self.server = Server(config, policies, rewards, api_key_digest)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return build_api(self.server)

@@ -10,7 +10,7 @@ from json import dumps
 from ray import serve
 from rich.console import Console
 
-from actors.batch.run import cluster
+from actors.cluster.session import cluster
 from actors.serving.deployments import build_application
 from actors.serving.server_config import ServeConfig
 from pipeline.errors import ConfigError

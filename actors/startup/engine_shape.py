@@ -7,11 +7,10 @@ slots give way first, as long as there are enough of them to keep the models bus
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from actors.coordination.slots import slots_per_reward
 from actors.engines.backends import Role
 from actors.startup.memory import MemoryNeed, ModelMemory, gigabytes
-from pipeline.config.align import AlignConfig
 from pipeline.config.cluster import ClusterConfig
+from pipeline.config.decoding import EngineConfig
 from pipeline.errors import ConfigError
 
 USUAL_SLOTS = 64
@@ -20,7 +19,7 @@ USABLE_FRACTION = 0.9  # of free memory; the rest is for what else runs there
 
 
 @dataclass(frozen=True, slots=True)
-class MemoryPlace:
+class MemoryPool:
     """A memory that some of the models share, and what is free of it.
 
     Args:
@@ -37,7 +36,7 @@ class MemoryPlace:
 
     def needs(self, slots: int, max_model_len: int) -> list[MemoryNeed]:
         """One actor's need of each role, where a policy has `slots` slots."""
-        reward_slots = slots_per_reward(slots, self.cluster.policies_per_cell, self.cluster.rewards_per_cell)
+        reward_slots = self.cluster.slots_per_reward(slots)
         slots_of: dict[Role, int] = {"policy": slots, "reward": reward_slots}
         return [memory.need(slots_of[role], max_model_len) for role, memory in self.memory_by_role.items()]
 
@@ -59,39 +58,55 @@ class MemoryPlace:
         return f"{', '.join(phrases)}{together} of {usable} (90 % of {gigabytes(self.free_bytes)} free)"
 
 
-def with_engine_shape(config: AlignConfig, limit: int, places: list[MemoryPlace]) -> AlignConfig:
-    """The config with `engine.slots` and `engine.max_model_len` filled in.
+@dataclass(frozen=True, slots=True)
+class ShapeBounds:
+    """What a shape must hold at least, and may hold at most.
 
     Args:
-        limit: most tokens that the models' positions and the config allow.
-        places: the memories that must hold the models; none for models that need none.
+        num_lanes: slots that one row may hold at once.
+        max_new_tokens: tokens of a response; one more must be left for a prompt.
+        max_model_len: most tokens that the models' positions and the config allow.
+    """
+
+    num_lanes: int
+    max_new_tokens: int
+    max_model_len: int
+
+    @property
+    def shortest(self) -> int:
+        return self.max_new_tokens + 1
+
+
+def fit_engine(engine: EngineConfig, bounds: ShapeBounds, pools: list[MemoryPool]) -> EngineConfig:
+    """The engine with `slots` and `max_model_len` filled in.
+
+    Args:
+        pools: the memories that must hold the models; none for models that need none.
 
     Raises:
         ConfigError: it cannot fit; the message does the sum.
     """
-    lanes = config.strategy.num_lanes
-    shape = _shape(config, lanes, limit, lambda *shape: all(place.fits(*shape) for place in places))
+    shape = _shape(engine, bounds, lambda *shape: all(pool.fits(*shape) for pool in pools))
     if shape is None:
-        least = (config.engine.slots or lanes, config.engine.max_model_len or config.generation.max_new_tokens + 1)
-        place = next(place for place in places if not place.fits(*least))
+        least = (engine.slots or bounds.num_lanes, engine.max_model_len or bounds.shortest)
+        pool = next(pool for pool in pools if not pool.fits(*least))
         raise ConfigError(
-            f"engine.slots = {least[0]} × engine.max_model_len = {least[1]} cannot fit: {place.sum_shown(*least)}"
+            f"engine.slots = {least[0]} × engine.max_model_len = {least[1]} cannot fit: {pool.sum_shown(*least)}"
         )
-    engine = config.engine.model_copy(update={"slots": shape[0], "max_model_len": shape[1]})
-    return config.model_copy(update={"engine": engine})
+    return engine.model_copy(update={"slots": shape[0], "max_model_len": shape[1]})
 
 
-def expected_peaks(config: AlignConfig, places: list[MemoryPlace]) -> dict[Role, int]:
+def expected_peaks(engine: EngineConfig, pools: list[MemoryPool]) -> dict[Role, int]:
     """Bytes of each model's process when every slot is full."""
-    assert config.engine.slots is not None and config.engine.max_model_len is not None
-    needs = [need for place in places for need in place.needs(config.engine.slots, config.engine.max_model_len)]
+    assert engine.slots is not None and engine.max_model_len is not None
+    needs = [need for pool in pools for need in pool.needs(engine.slots, engine.max_model_len)]
     return {need.role: need.peak_bytes for need in needs}
 
 
-def _shape(config: AlignConfig, lanes: int, limit: int, fits: Callable[[int, int], bool]) -> tuple[int, int] | None:
+def _shape(engine: EngineConfig, bounds: ShapeBounds, fits: Callable[[int, int], bool]) -> tuple[int, int] | None:
     """Slots and tokens; None when not even the least fits."""
-    slots, length = config.engine.slots, config.engine.max_model_len
-    shortest, most_slots = config.generation.max_new_tokens + 1, max(USUAL_SLOTS, lanes)
+    slots, length, lanes, limit = engine.slots, engine.max_model_len, bounds.num_lanes, bounds.max_model_len
+    shortest, most_slots = bounds.shortest, max(USUAL_SLOTS, lanes)
     tries = [(lanes, most_slots, length, length)]
     if slots is not None:
         tries = [(slots, slots, length or shortest, length or limit)]

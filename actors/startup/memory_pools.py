@@ -3,37 +3,39 @@
 from actors.cluster.gpu_reservation import Reservation
 from actors.cluster.placement import free_gpu_memory, free_host_memory
 from actors.engines.backends import Role
-from actors.startup.engine_shape import MemoryPlace
+from actors.startup.engine_shape import MemoryPool
 from actors.startup.memory import ModelMemory
 from actors.startup.model_limits import ModelConfigs
-from pipeline.config.align import AlignConfig
+from pipeline.config.model import ModelConfig
 
 
-def find_places(config: AlignConfig, models: ModelConfigs, reservation: Reservation) -> list[MemoryPlace]:
+def find_memory_pools(
+    models: dict[Role, ModelConfig], model_configs: ModelConfigs, reservation: Reservation
+) -> list[MemoryPool]:
     """Models on CPUs share the memory of the node with the most cells; a cell that fits on one GPU shares its part of
     that; all other models have (their share of) a GPU each. None for fakes, which need none."""
-    if not models:
+    if not model_configs:
         return []
     from actors.startup.model_sizes import model_memory  # here, because it imports torch and transformers
 
-    cluster, shares = config.cluster, reservation.shares
+    cluster, shares = reservation.cluster, reservation.shares
     gpus: dict[Role, float] = {"policy": shares.policy, "reward": shares.reward}
     counts: dict[Role, int] = {"policy": cluster.policies_per_cell, "reward": cluster.rewards_per_cell}
     first: dict[Role, int] = {"policy": 0, "reward": cluster.policies_per_cell}
     memories: dict[Role, ModelMemory] = {
-        role: model_memory(role, getattr(config, role), model, "cuda" if gpus[role] else "cpu")
-        for role, model in models.items()
+        role: model_memory(role, models[role], model_config, "cuda" if gpus[role] else "cpu")
+        for role, model_config in model_configs.items()
     }
     on_cpu = {role: memory for role, memory in memories.items() if not gpus[role]}
     on_gpu = {role: memory for role, memory in memories.items() if gpus[role]}
-    places = []
+    pools = []
     if on_cpu:
         num_actors = {role: reservation.most_cells_on_a_node * counts[role] for role in on_cpu}
-        places.append(MemoryPlace(on_cpu, free_host_memory(reservation), num_actors, cluster))
+        pools.append(MemoryPool(on_cpu, free_host_memory(reservation), num_actors, cluster))
     if on_gpu and len(bundles := shares.bundles(cluster)) == 1:
-        places.append(MemoryPlace(on_gpu, free_gpu_memory(reservation, 0, bundles[0]), counts, cluster))
+        pools.append(MemoryPool(on_gpu, free_gpu_memory(reservation, 0, bundles[0]), counts, cluster))
     else:
         for role, memory in on_gpu.items():
             free_bytes = free_gpu_memory(reservation, first[role], gpus[role])
-            places.append(MemoryPlace({role: memory}, free_bytes, {role: 1}, cluster))
-    return places
+            pools.append(MemoryPool({role: memory}, free_bytes, {role: 1}, cluster))
+    return pools

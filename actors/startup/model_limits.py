@@ -3,7 +3,9 @@
 from typing import TYPE_CHECKING
 
 from actors.engines.backends import Role
-from pipeline.config.align import AlignConfig
+from pipeline.config.decoding import EngineConfig
+from pipeline.config.model import ModelConfig
+from pipeline.config.rewards import ClassifierReward, RewardConfig
 from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -13,36 +15,44 @@ FAKE_LIMIT = 4096
 ModelConfigs = dict[Role, "PreTrainedConfig"]
 
 
-def read_model_configs(config: AlignConfig) -> ModelConfigs:
+def read_model_configs(policy: ModelConfig, reward: RewardConfig) -> ModelConfigs:
     """The two models' own configs; empty for fakes.
 
     Raises:
         ConfigError: one cannot be read, or the reward model is none.
     """
-    if config.policy.backend == "fake":
+    if policy.backend == "fake":
         return {}
-    configs: ModelConfigs = {
-        "policy": _read_config("policy", config.policy.model),
-        "reward": _read_config("reward", config.reward.model),
-    }
-    _check_reward(config.reward.model, configs["reward"])
-    return configs
+    return {"policy": _read_config("policy", policy.model)} | read_reward_config(reward)
 
 
-def longest_model_len(config: AlignConfig, models: ModelConfigs) -> int:
+def read_reward_config(reward: RewardConfig) -> ModelConfigs:
+    """The reward model's own config; empty for a fake.
+
+    Raises:
+        ConfigError: it cannot be read, or is no reward model.
+    """
+    if reward.is_fake or not isinstance(reward, ClassifierReward):
+        return {}
+    config = _read_config("reward", reward.model)
+    _check_reward(reward.model, config)
+    return {"reward": config}
+
+
+def longest_model_len(models: ModelConfigs, engine: EngineConfig, max_new_tokens: int) -> int:
     """`engine.max_model_len`, or the smaller of the two models' own position limits.
 
     Raises:
         ConfigError: a model cannot hold the wanted length, or it leaves no room for a prompt.
     """
-    wanted = config.engine.max_model_len
+    wanted = engine.max_model_len
     limits = {role: _position_limit(role, model) for role, model in models.items()}
     role, limit = min(limits.items(), key=lambda item: item[1], default=("fake models", FAKE_LIMIT))
     if wanted is not None and wanted > limit:
         raise ConfigError(f"engine.max_model_len = {wanted} is more than the {limit} positions of {role}")
-    if config.generation.max_new_tokens >= (wanted or limit):
+    if max_new_tokens >= (wanted or limit):
         raise ConfigError(
-            f"generation.max_new_tokens = {config.generation.max_new_tokens} leaves no room for a prompt in the "
+            f"generation.max_new_tokens = {max_new_tokens} leaves no room for a prompt in the "
             f"{wanted or limit} tokens of engine.max_model_len"
         )
     return wanted or limit

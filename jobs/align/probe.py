@@ -18,9 +18,9 @@ from actors.cluster.gpu_shares import GpuShares
 from actors.cluster.placement import Cell
 from actors.coordination.coordinator import SegmentCoordinator
 from actors.engines.backends import Role
-from pipeline.config.align import AlignConfig
 from pipeline.config.cluster import ClusterConfig
-from pipeline.config.decoding import ModelConfig
+from pipeline.config.decoding import Decoding
+from pipeline.config.model import ModelConfig
 from pipeline.dataset.columns import InputColumns
 from pipeline.dataset.plan import InputPlan, Span
 from pipeline.dataset.reading import read_rows
@@ -70,14 +70,14 @@ class Probe:
         return cluster.cells * per_cell * self.wall_s(cluster) / 3600
 
 
-def read_head(plan: InputPlan, columns: InputColumns, num_rows: int) -> list[PromptRow]:
+def read_head(plan: InputPlan, columns: InputColumns, asked: tuple[str, ...], num_rows: int) -> list[PromptRow]:
     """The first rows, checked; whether an id comes twice is not looked at."""
     head = plan.head(num_rows)
     tables = list(read_rows(head, columns, Span(0, head.num_rows)))
-    return check_rows(pa.concat_tables(tables), 0, columns, NO_DUPLICATES) if tables else []
+    return check_rows(pa.concat_tables(tables), 0, columns, NO_DUPLICATES, asked) if tables else []
 
 
-def run_probe(config: AlignConfig, cell: Cell, rows: list[PromptRow], num_rows: int) -> Probe:
+def run_probe(config: Decoding, cell: Cell, rows: list[PromptRow], num_rows: int) -> Probe:
     """Align the first `PROBE_ROWS` rows and measure; those after them come first, so that nothing is measured cold.
 
     Raises:
@@ -86,7 +86,7 @@ def run_probe(config: AlignConfig, cell: Cell, rows: list[PromptRow], num_rows: 
     return asyncio.run(_run_probe(_without_idle_slots(config, num_rows), cell, rows, num_rows))
 
 
-async def _run_probe(config: AlignConfig, cell: Cell, rows: list[PromptRow], num_rows: int) -> Probe:
+async def _run_probe(config: Decoding, cell: Cell, rows: list[PromptRow], num_rows: int) -> Probe:
     async def align(some: list[PromptRow]) -> Probe:
         coordinator = SegmentCoordinator(config, cell.policies, cell.rewards)
         results = await asyncio.gather(*(coordinator.align(row) for row in some))
@@ -96,24 +96,19 @@ async def _run_probe(config: AlignConfig, cell: Cell, rows: list[PromptRow], num
     return await align(rows[:PROBE_ROWS])
 
 
-def _cell_slots(config: AlignConfig) -> int:
-    assert config.engine.slots is not None
-    return config.engine.slots * config.cluster.policies_per_cell
-
-
-def _without_idle_slots(config: AlignConfig, num_rows: int) -> AlignConfig:
+def _without_idle_slots(config: Decoding, num_rows: int) -> Decoding:
     """A long run has no slot to spare for candidates drawn ahead, though a probe has; they change no response."""
-    is_long = num_rows > _cell_slots(config) * config.cluster.cells
+    is_long = num_rows > config.slots_per_cell * config.cluster.cells
     if not is_long or not hasattr(config.strategy, "proposals_per_round"):
         return config
     return config.model_copy(update={"strategy": config.strategy.model_copy(update={"proposals_per_round": 1})})
 
 
-def _cohort_rows(config: AlignConfig, num_rows: int) -> dict[Role, float]:
+def _cohort_rows(config: Decoding, num_rows: int) -> dict[Role, float]:
     """Rows of a call while the slots are full, or as full as so few rows make them."""
     cluster = config.cluster
     lanes = config.strategy.num_lanes
-    live = min(_cell_slots(config), num_rows * lanes / cluster.cells)
+    live = min(config.slots_per_cell, num_rows * lanes / cluster.cells)
     most = config.coordinator.max_cohort_size or live
     counts: dict[Role, int] = {"policy": cluster.policies_per_cell, "reward": cluster.rewards_per_cell}
     in_flight = config.coordinator.cohorts_in_flight

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from actors.batch.run import cluster
 from actors.cluster.model_loading import last_line
+from actors.cluster.session import cluster
 from jobs.benchmark.config import BenchmarkConfig
 from jobs.benchmark.contenders import Contender, Starter, Unavailable, VllmContender
 from jobs.benchmark.measurement import Measurement

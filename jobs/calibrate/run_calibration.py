@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from actors.batch.run import Job, cluster, finish_jobs
+from actors.batch.run import Job, finish_jobs
+from actors.cluster.session import cluster
 from jobs.calibrate.calibrated_yaml import Calibrated, Probe, document, probe_lines, reward_table
 from jobs.calibrate.law import TransitionLaw
 from jobs.calibrate.rollouts import Rollouts, gather_rollouts, rollout_config

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from actors.batch.run import Job, cluster, finish_jobs, stars_error
+from actors.batch.run import Job, finish_jobs, stars_error
+from actors.cluster.session import cluster
 from jobs.compare.alpaca_eval import write_alpaca_eval
 from jobs.compare.config import EmbeddedJudge, JudgeConfig, RewardModelJudge
 from jobs.compare.figures.analysis import analyse

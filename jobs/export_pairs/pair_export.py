@@ -51,7 +51,7 @@ def export_pairs(run: str, output: str, level: Level) -> ExportCounts:
         raise InputError(f"run {run!r} kept no rejected candidates; align again with keep_rejected=true")
     counts = ExportCounts()
     pair_format = _format(config, level, pq.read_schema(parts[0].path, filesystem=root.filesystem))
-    with target.written_whole() as stream, _writer(stream, target.name, pair_format.schema) as write:
+    with target.atomic_writer() as stream, _writer(stream, target.name, pair_format.schema) as write:
         records = _records(parts, config, level, pair_format, counts)
         while group := list(islice(records, WRITE_BATCH_PAIRS)):
             write(group)

@@ -19,7 +19,7 @@ import pyarrow as pa
 from actors.coordination.coordinator import SegmentCoordinator
 from jobs.simulate.one_cell import virtual_coordinator
 from jobs.simulate.virtual_time import VirtualTimeLoop
-from pipeline.config.align import AlignConfig
+from pipeline.config.decoding import Decoding
 from pipeline.dataset.columns import InputColumns
 from pipeline.dataset.graph import shard_block, unpack_rows
 from pipeline.dataset.rows import check_rows
@@ -43,7 +43,7 @@ class CellsOnVirtualTime:
 
     def __init__(
         self,
-        config: AlignConfig,
+        config: Decoding,
         columns: InputColumns,
         rows_per_shard: int,
         num_shards: int,

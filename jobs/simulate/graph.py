@@ -63,7 +63,7 @@ class ClusterRun:
 
 def measure_shard_s(config: AlignConfig, plan: InputPlan, columns: InputColumns, shards: Location) -> float:
     """Real seconds per shard when the graph is all there is to wait for, from the times of the commits."""
-    _run(config, plan, columns, AlignerSpec(InstantAligner, (config.strategy.name,)), shards)
+    _run(config, plan, columns, InstantAligner, (config.strategy.name,), shards)
     committed = [info.mtime.timestamp() for info in shards.children() if info.mtime is not None]
     return 1 / steady_rate(committed)
 
@@ -72,20 +72,27 @@ def simulate_cluster(
     config: AlignConfig, plan: InputPlan, columns: InputColumns, shards: Location, shard_s: float, hop_s: float
 ) -> ClusterRun:
     """Align the plan's rows with `config.cluster.cells` cells on virtual time; the shards are really written."""
-    assert config.engine.slots is not None
-    calls = calls_in_flight(config.engine.slots * config.cluster.policies_per_cell, plan.rows_per_shard)
+    calls = calls_in_flight(config.slots_per_cell, plan.rows_per_shard)
     size = (plan.rows_per_shard, plan.num_shards, calls)
     cells = (
         ray.remote(num_cpus=0, max_concurrency=2 * calls * config.cluster.cells + 4)(CellsOnVirtualTime)
         .options()
         .remote(config, columns, *size, shard_s, hop_s)
     )
-    _run(config, plan, columns, AlignerSpec(SimulatedAligner, (cells,)), shards)
+    _run(config, plan, columns, SimulatedAligner, (cells,), shards)
     finished_s, usages, num_late = ray.get(cells.figures.remote())
     ray.kill(cells)
     return ClusterRun(steady_rate(finished_s), min(finished_s), tuple(usages), num_late)
 
 
-def _run(config: AlignConfig, plan: InputPlan, columns: InputColumns, aligner: AlignerSpec, shards: Location) -> None:
+def _run(
+    config: AlignConfig,
+    plan: InputPlan,
+    columns: InputColumns,
+    aligner: type,
+    arguments: tuple[object, ...],
+    shards: Location,
+) -> None:
     shards.create_directory()
-    run_graph(config, plan, columns, np.zeros(0, dtype=np.int64), aligner, shards)
+    spec = AlignerSpec(aligner, arguments, config.cluster.cells, config.slots_per_cell)
+    run_graph(plan, columns, np.zeros(0, dtype=np.int64), spec, shards, config.dataset.read_rows)

@@ -5,12 +5,7 @@ One cohort is in flight, so that no call shares its time with another.
 
 import numpy as np
 
-from actors.batch.run import cluster
-from actors.cluster.gpu_reservation import reserved
-from actors.cluster.placement import start_models, stop_models
-from actors.startup.engine_shape import with_engine_shape
-from actors.startup.memory_pools import find_places
-from actors.startup.model_limits import longest_model_len, read_model_configs
+from actors.startup.ready_models import ready_models
 from jobs.simulate.costs import Costs, measure_costs
 from pipeline.config.align import AlignConfig
 from pipeline.dataset.columns import check_columns
@@ -25,17 +20,12 @@ def measure_config(config: AlignConfig, num_prompts: int, hardware: str | None) 
     StarsError: the config or its input must be mended, or a model could not be loaded.
     """
     rows = _first_rows(config, num_prompts)
-    model_configs = read_model_configs(config)
-    limit = longest_model_len(config, model_configs)
     one_cell = config.cluster.model_copy(update={"cells": 1, "policies_per_cell": 1, "rewards_per_cell": 1})
     one_by_one = config.coordinator.model_copy(update={"cohorts_in_flight": 1})
     config = config.model_copy(update={"cluster": one_cell, "coordinator": one_by_one})
-    with cluster(), reserved(config) as reservation:
-        config = with_engine_shape(config, limit, find_places(config, model_configs, reservation))
-        models = start_models(config, reservation)
-        costs = measure_costs(config, models.cells[0], rows, hardware)
-        stop_models(models)
-    return costs
+    with ready_models([config], print) as ready:
+        config = config.model_copy(update={"engine": ready.decoding.engine})
+        return measure_costs(config, ready.models.cells[0], rows, hardware)
 
 
 def _first_rows(config: AlignConfig, num_prompts: int) -> list[PromptRow]:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from actors.coordination.coordinator import SegmentCoordinator
-from actors.coordination.slots import slots_per_reward
-from actors.engines.fakes import FakePolicy, FakeReward
+from actors.engines.fakes import FakePolicy
+from actors.rewards import load_reward
+from actors.rewards.interface import RewardContext
 from jobs.simulate.virtual_time import VirtualModel, VirtualTimeLoop
-from pipeline.config.align import AlignConfig
+from pipeline.config.decoding import Decoding
 from pipeline.records import PromptRow
 from pipeline.runs.usage import CoordinatorUsage
 
@@ -24,19 +25,25 @@ class CellRun:
     usage: CoordinatorUsage
 
 
-def virtual_coordinator(config: AlignConfig, hop_s: float) -> SegmentCoordinator:
+def virtual_coordinator(config: Decoding, hop_s: float) -> SegmentCoordinator:
     """A cell of fakes, made inside the loop whose time they keep."""
-    slots, cluster = config.engine.slots, config.cluster
-    assert slots is not None
-    num_policies, num_rewards = cluster.policies_per_cell, cluster.rewards_per_cell
-    reward_slots = slots_per_reward(slots, num_policies, num_rewards)
-    reward_engine = config.engine.model_copy(update={"slots": reward_slots})
-    policies = [VirtualModel(FakePolicy(config.policy, config.engine), hop_s) for _ in range(num_policies)]
-    rewards = [VirtualModel(FakeReward(config.reward, reward_engine), hop_s) for _ in range(num_rewards)]
+    num_policies, num_rewards = config.cluster.policies_per_cell, config.cluster.rewards_per_cell
+    policies = [_virtual_policy(config, hop_s) for _ in range(num_policies)]
+    rewards = [_virtual_reward(config, hop_s) for _ in range(num_rewards)]
     return SegmentCoordinator(config, policies, rewards)
 
 
-def simulate_cell(config: AlignConfig, rows: list[PromptRow], hop_s: float) -> CellRun:
+def _virtual_policy(config: Decoding, hop_s: float) -> VirtualModel:
+    policy = FakePolicy(config.policy, config.engine)
+    return VirtualModel(policy, policy, hop_s)
+
+
+def _virtual_reward(config: Decoding, hop_s: float) -> VirtualModel:
+    reward = load_reward(config.reward, RewardContext.of(config))
+    return VirtualModel(reward, reward.engine, hop_s)
+
+
+def simulate_cell(config: Decoding, rows: list[PromptRow], hop_s: float) -> CellRun:
     """Align all rows on a virtual clock; the answers are those of a run on the same fakes."""
     finished_s: list[float] = []
 

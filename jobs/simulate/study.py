@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
-from actors.batch.run import cluster
+from actors.cluster.session import cluster
 from jobs.simulate.costs import Costs
 from jobs.simulate.graph import ClusterRun, measure_shard_s, simulate_cluster
 from pipeline.config.align import AlignConfig

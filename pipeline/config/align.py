@@ -22,15 +22,20 @@ class DatasetConfig(Section):
     rows_per_file: int = Field(100_000, ge=1, description="rows of one output part file")
 
 
-class AlignConfig(Decoding):
-    """Everything `jobs.align` needs. `input` and `output` usually come from the command line."""
+class ColumnNames(Section):
+    """Which input columns mean something."""
 
-    input: str = Field(description="Parquet file, directory or glob; any filesystem pyarrow knows")
-    output: str = Field(description="run directory: part-*.parquet, and _run/ beside them")
     id_column: str = Field("id", description="a row's id; the default may be absent: then file and row position")
     prompt_column: str = Field("prompt", description="text column; one of it and messages_column must exist")
     messages_column: str = Field("messages", description="list of {role, content}; wins where both are filled")
     sampling_params_column: str = Field("sampling_params", description="optional struct of generation knobs and seed")
+
+
+class AlignConfig(Decoding, ColumnNames):
+    """Everything `jobs.align` needs. `input` and `output` usually come from the command line."""
+
+    input: str = Field(description="Parquet file, directory or glob; any filesystem pyarrow knows")
+    output: str = Field(description="run directory: part-*.parquet, and _run/ beside them")
     max_rows: int | None = Field(None, ge=1, description="stop after so many input rows; null: all")
     max_error_rows: int | None = Field(
         None, ge=0, description="more error rows than this exit 3; null: any number is fine"

@@ -39,3 +39,7 @@ class ClusterConfig(Section):
                 "not split over GPUs, so transformers' tp_plan is no way out)"
             )
         return gpus
+
+    def slots_per_reward(self, slots_per_policy: int) -> int:
+        """Slots of each reward actor of a cell, so that together they hold as many as its policies."""
+        return -(-slots_per_policy * self.policies_per_cell // self.rewards_per_cell)

@@ -3,14 +3,17 @@
 Every field's description gives its unit and the reason for its default.
 """
 
-from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from pipeline.config.cluster import ClusterConfig
-from pipeline.section import HIDDEN, Section
+from pipeline.config.model import ModelConfig
+from pipeline.config.rewards import RewardConfig
+from pipeline.section import Section
 from pipeline.strategies import StrategyConfig
+
+PromptAs = Literal["user_message", "raw"]
 
 
 class GenerationConfig(Section):
@@ -22,43 +25,6 @@ class GenerationConfig(Section):
     top_k: int = Field(0, ge=0, lt=2**31, description="keep this many most likely tokens; 0 keeps all")
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
         (), description="texts that end a response; they and what follows are not part of it"
-    )
-
-
-class ModelConfig(Section):
-    """One model and its precision."""
-
-    backend: Literal["transformers", "fake"] = Field(
-        "transformers", description="transformers runs a real model; fake is deterministic, of a known cost, no torch"
-    )
-    model: str = Field("", description="a folder, or a Hugging Face name")
-    dtype: Literal["float32", "bfloat16", "float16"] = Field("bfloat16", description="weights and cache")
-    num_threads: int = Field(1, ge=1, description="CPU threads; at 1, logits depend least on a cohort's width")
-    fake_call_ms: float = Field(
-        0.0, ge=0.0, description="backend fake: fixed milliseconds per call", json_schema_extra=HIDDEN
-    )
-    fake_row_ms: float = Field(
-        0.0, ge=0.0, description="backend fake: milliseconds per row of a call", json_schema_extra=HIDDEN
-    )
-    fake_token_ms: float = Field(
-        0.0, ge=0.0, description="backend fake: milliseconds per token fed to catch up", json_schema_extra=HIDDEN
-    )
-
-    @field_validator("model")
-    @classmethod
-    def _model_exists(cls, model: str, known: ValidationInfo) -> str:
-        if known.data.get("backend") == "transformers":
-            check_model_path(model)
-        return model
-
-
-class RewardConfig(ModelConfig):
-    """The reward model: a sequence classifier with one label that shares the policy's tokenizer."""
-
-    close_turn: Literal["never", "finished", "always"] = Field(
-        "finished",
-        description="when the assistant turn is closed before scoring: reward models are trained on closed turns, "
-        "but closing a fragment tells the model that the answer ends there",
     )
 
 
@@ -102,7 +68,7 @@ class Decoding(Section):
     engine: EngineConfig = EngineConfig()
     coordinator: CoordinatorConfig = CoordinatorConfig()
     seed: int = Field(0, ge=0, lt=2**63, description="run seed of every draw")
-    prompt_as: Literal["user_message", "raw"] = Field(
+    prompt_as: PromptAs = Field(
         "user_message", description="a text prompt is one user turn of the chat template, or goes in as it is"
     )
     keep_rejected: bool = Field(
@@ -110,6 +76,28 @@ class Decoding(Section):
         description="add the column `candidates`: every candidate that was judged, kept or rejected; jobs.export_pairs "
         "makes preference pairs of them",
     )
+
+    @property
+    def are_fake(self) -> bool:
+        """Whether the models are fakes, which need no GPU and no memory to speak of."""
+        return self.policy.backend == "fake"
+
+    @property
+    def want_gpus(self) -> tuple[bool, bool]:
+        """Whether the policy and the reward take a GPU where there is one."""
+        return not self.are_fake, bool(self.reward.models) and not self.reward.is_fake
+
+    @property
+    def slots_per_cell(self) -> int:
+        """Slots of all policies of a cell; `engine.slots` must be set."""
+        assert self.engine.slots is not None
+        return self.engine.slots * self.cluster.policies_per_cell
+
+    @property
+    def reward_engine(self) -> EngineConfig:
+        """The engine of each reward actor, whose slots are its share of the cell's; `engine.slots` must be set."""
+        assert self.engine.slots is not None
+        return self.engine.model_copy(update={"slots": self.cluster.slots_per_reward(self.engine.slots)})
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Decoding":
@@ -123,18 +111,6 @@ class Decoding(Section):
                 f"generation.max_new_tokens = {self.generation.max_new_tokens} leaves no room for a prompt "
                 f"in engine.max_model_len = {limit}"
             )
-        if (self.policy.backend == "fake") != (self.reward.backend == "fake"):
+        if self.reward.models and self.are_fake != self.reward.is_fake:
             raise ValueError("policy.backend and reward.backend must both be fake, or neither")
         return self
-
-
-def check_model_path(model: str) -> None:
-    """A model is an existing folder with a config.json, or a Hugging Face name (at most one slash)."""
-    if not model:
-        raise ValueError("must be a folder or a Hugging Face name")
-    path = Path(model).expanduser()
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise ValueError(f"model folder {model!r} holds no config.json")
-    elif model.startswith((".", "/", "~")) or model.count("/") > 1 or path.exists():
-        raise ValueError(f"model folder {model!r} does not exist")

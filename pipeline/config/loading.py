@@ -19,6 +19,7 @@ from pipeline.strategies import STRATEGIES
 
 STRATEGY_TAGS = tuple(STRATEGIES)
 
+TAG_NAMES = {"name", "kind"}  # by which the members of a union are told apart
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
 
@@ -92,13 +93,12 @@ def described_fields(section: type[BaseModel], prefix: str = "") -> list[str]:
         if info.description and not _is_hidden(info):
             lines.append(_help_line(path, info.description, _choice(info.annotation), info))
         members = _sections_of(info.annotation)
-        if isinstance(info.discriminator, str):
-            tags = {str(member.model_fields[info.discriminator].default): member for member in members}
-            lines.append(
-                _help_line(below + info.discriminator, "which of those below", f"one of {', '.join(tags)}", info)
-            )
+        if len(members) > 1:
+            tag_name = next(iter(members[0].model_fields.keys() & TAG_NAMES))
+            tags = {str(member.model_fields[tag_name].default): member for member in members}
+            lines.append(_help_line(below + tag_name, "which of those below", f"one of {', '.join(tags)}", info))
             for tag, member in tags.items():
-                lines += [f"  {below}{info.discriminator}={tag}", *_indented(described_fields(member, below))]
+                lines += [f"  {below}{tag_name}={tag}", *_indented(described_fields(member, below))]
         else:
             lines += [line for member in members for line in described_fields(member, below)]
     return lines

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from pipeline.config.align import AlignConfig
+from pipeline.config.align import AlignConfig, ColumnNames
 from pipeline.dataset.schema import result_fields
 from pipeline.errors import InputError
 
-DEFAULT_ID_COLUMN = AlignConfig.model_fields["id_column"].default
+DEFAULT_ID_COLUMN = ColumnNames.model_fields["id_column"].default
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,34 +24,47 @@ class InputColumns:
 
 
 def check_columns(schema: pa.Schema, config: AlignConfig) -> InputColumns:
-    """Find the prompt, id and option columns and refuse what cannot work.
+    """The input's columns, for a run that adds its own.
 
     Raises:
-        InputError: a column is missing, of a type that cannot hold what it should, or clashes with an output column.
+        InputError: see `find_columns`; or an input column has the name of an output column.
     """
-    prompt = _optional(schema, config.prompt_column)
-    messages = _optional(schema, config.messages_column)
-    if prompt is None and messages is None:
-        near = _nearest(config.prompt_column, schema) or _nearest(config.messages_column, schema)
-        hint = f"; did you mean {near!r}?" if near else ""
-        raise InputError(
-            f"prompt_column: the input has neither a column {config.prompt_column!r} nor {config.messages_column!r}"
-            f"{hint}; its columns: {', '.join(map(repr, schema.names)) or 'none'}"
-        )
-    for key in ("prompt_column", "messages_column", "sampling_params_column"):
-        _required_unless_default(schema, config, key)
-    columns = InputColumns(
-        id=config.id_column,
-        adds_id=_adds_id(schema, config),
-        prompt=prompt,
-        messages=messages,
-        sampling_params=_optional(schema, config.sampling_params_column),
-    )
-    _check_id_type(schema, columns)
+    columns = find_columns(schema, config)
+    for name in config.reward.columns:
+        if name not in schema.names:
+            _refuse_missing(schema, "reward", name)
     ours = result_fields(config.strategy.name, config.keep_rejected)
     taken = [field.name for field in ours if field.name in schema.names]
     if taken:
         raise InputError(f"input column {taken[0]!r} has the name of an output column; rename it in the input")
+    return columns
+
+
+def find_columns(schema: pa.Schema, names: ColumnNames) -> InputColumns:
+    """Find the prompt, id and option columns and refuse what cannot work.
+
+    Raises:
+        InputError: a column is missing, or of a type that cannot hold what it should.
+    """
+    prompt = _optional(schema, names.prompt_column)
+    messages = _optional(schema, names.messages_column)
+    if prompt is None and messages is None:
+        near = _nearest(names.prompt_column, schema) or _nearest(names.messages_column, schema)
+        hint = f"; did you mean {near!r}?" if near else ""
+        raise InputError(
+            f"prompt_column: the input has neither a column {names.prompt_column!r} nor {names.messages_column!r}"
+            f"{hint}; its columns: {', '.join(map(repr, schema.names)) or 'none'}"
+        )
+    for key in ("prompt_column", "messages_column", "sampling_params_column"):
+        _required_unless_default(schema, names, key)
+    columns = InputColumns(
+        id=names.id_column,
+        adds_id=_adds_id(schema, names),
+        prompt=prompt,
+        messages=messages,
+        sampling_params=_optional(schema, names.sampling_params_column),
+    )
+    _check_id_type(schema, columns)
     return columns
 
 
@@ -71,17 +84,17 @@ def _optional(schema: pa.Schema, name: str) -> str | None:
     return name if name in schema.names else None
 
 
-def _required_unless_default(schema: pa.Schema, config: AlignConfig, key: str) -> None:
-    name = getattr(config, key)
-    if name not in schema.names and name != AlignConfig.model_fields[key].default:
+def _required_unless_default(schema: pa.Schema, names: ColumnNames, key: str) -> None:
+    name = getattr(names, key)
+    if name not in schema.names and name != ColumnNames.model_fields[key].default:
         _refuse_missing(schema, key, name)
 
 
-def _adds_id(schema: pa.Schema, config: AlignConfig) -> bool:
-    if config.id_column in schema.names:
+def _adds_id(schema: pa.Schema, names: ColumnNames) -> bool:
+    if names.id_column in schema.names:
         return False
-    if config.id_column != DEFAULT_ID_COLUMN:
-        _refuse_missing(schema, "id_column", config.id_column)
+    if names.id_column != DEFAULT_ID_COLUMN:
+        _refuse_missing(schema, "id_column", names.id_column)
     return True
 
 

@@ -20,7 +20,6 @@ from ray.data import ActorPoolStrategy, DataContext, Datasink
 from ray.data._internal.execution.interfaces import TaskContext
 from ray.data.block import Block, BlockAccessor
 
-from pipeline.config.align import AlignConfig
 from pipeline.dataset.columns import InputColumns
 from pipeline.dataset.plan import InputPlan, Shard, Span
 from pipeline.dataset.reading import read_shards
@@ -31,7 +30,7 @@ ROWS_IN_FLIGHT_PER_SLOT = 4  # enough that a finished row's slot never waits for
 MAX_SHARDS_PER_GRAPH = 1000
 MIN_SHARDS_PER_GRAPH_AND_CELL = 64  # cells run dry, one after the other, at the end of every graph
 MAX_BLOCKS_OF_SPANS = 1000
-TOLD_BY_US = ("ray.data._internal.execution.streaming_executor_state", "ray.data.exceptions")  # why a run failed
+REPORTED = ("ray.data._internal.execution.streaming_executor_state", "ray.data.exceptions")  # why a run failed
 FALSE_ALARMS = (
     "ray.data._internal.progress",  # that progress bars are off, which is what we asked for
     "ray.data.dataset",  # that no CPU is free, in the moment between two stages when that is so
@@ -41,10 +40,13 @@ SHARD_SCHEMA = pa.schema([("shard", pa.int64()), ("rows", pa.large_binary())])
 
 @dataclass(frozen=True, slots=True)
 class AlignerSpec:
-    """The class whose instances turn a block of SHARD_SCHEMA into another, and what its constructor gets."""
+    """The class whose instances, one a cell, turn a block of SHARD_SCHEMA into another; what its constructor gets; and
+    how many rows a cell decodes at once."""
 
     aligner: type
     arguments: tuple[object, ...]
+    cells: int
+    slots_per_cell: int
 
 
 def pack_rows(rows: pa.Table) -> bytes:
@@ -65,26 +67,22 @@ def shard_block(number: int, rows: pa.Table) -> pa.Table:
 
 
 def run_graph(
-    config: AlignConfig,
     plan: InputPlan,
     columns: InputColumns,
     committed: npt.NDArray[np.int64],
     aligner: AlignerSpec,
     shards: Location,
+    read_rows: int,
 ) -> None:
-    """Align every shard that is not committed yet, and commit each as it is done."""
+    """Align every shard that is not committed yet and commit each when it is done; a task reads `read_rows` rows."""
     configure_ray_data()
     shared = ray.put((plan, columns, committed))
-    for first, end in legs(plan, committed, config.cluster.cells):
-        spans = [
-            span
-            for span in spans_between(plan, config.dataset.read_rows, first, end)
-            if _has_work(plan, span, committed)
-        ]
-        _run_leg(config, plan, spans, shared, aligner, shards)
+    for first, end in graph_ranges(plan, committed, aligner.cells):
+        spans = [span for span in spans_between(plan, read_rows, first, end) if _has_work(plan, span, committed)]
+        _run_range(plan, spans, shared, aligner, shards)
 
 
-def legs(plan: InputPlan, committed: npt.NDArray[np.int64], cells: int = 1) -> Iterator[tuple[int, int]]:
+def graph_ranges(plan: InputPlan, committed: npt.NDArray[np.int64], cells: int = 1) -> Iterator[tuple[int, int]]:
     """Ranges of shard numbers with work for one graph each."""
     waiting = np.setdiff1d(np.arange(plan.num_shards), committed, assume_unique=True)
     size = max(MAX_SHARDS_PER_GRAPH, MIN_SHARDS_PER_GRAPH_AND_CELL * cells)
@@ -102,11 +100,8 @@ def spans_between(plan: InputPlan, read_rows: int, first: int, end: int) -> Iter
             yield cut
 
 
-def _run_leg(
-    config: AlignConfig, plan: InputPlan, spans: list[Span], shared: Any, aligner: AlignerSpec, shards: Location
-) -> None:
-    assert config.engine.slots is not None
-    calls = calls_in_flight(config.engine.slots * config.cluster.policies_per_cell, plan.rows_per_shard)
+def _run_range(plan: InputPlan, spans: list[Span], shared: Any, aligner: AlignerSpec, shards: Location) -> None:
+    calls = calls_in_flight(aligner.slots_per_cell, plan.rows_per_shard)
     items = [{"first_row": span.first_row, "end_row": span.end_row} for span in spans]
     (
         ray.data.from_items(items, override_num_blocks=min(len(items), MAX_BLOCKS_OF_SPANS))
@@ -120,7 +115,7 @@ def _run_leg(
             zero_copy_batch=True,
             num_cpus=0,
             compute=ActorPoolStrategy(
-                size=config.cluster.cells, max_concurrent_calls_per_actor=calls, max_tasks_in_flight_per_actor=calls
+                size=aligner.cells, max_concurrent_calls_per_actor=calls, max_tasks_in_flight_per_actor=calls
             ),
         )
         .write_datasink(ShardSink(shards, plan.rows_per_shard))
@@ -141,7 +136,7 @@ def configure_ray_data() -> None:
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     for name in FALSE_ALARMS:
         logging.getLogger(name).setLevel(logging.ERROR)
-    for name in TOLD_BY_US:
+    for name in REPORTED:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 

@@ -39,7 +39,7 @@ def part_files(parts: Location) -> list[Location]:
 def write_shard(shards: Location, shard: Shard, table: pa.Table) -> None:
     """Commit one shard: all of it, or nothing."""
     metadata = {**(table.schema.metadata or {}), FIRST_ROW_KEY: str(shard.first_row).encode()}
-    with shard_file(shards, shard.number).written_whole() as stream:
+    with shard_file(shards, shard.number).atomic_writer() as stream:
         pq.write_table(table.replace_schema_metadata(metadata), stream)
 
 
@@ -67,7 +67,7 @@ def gather_parts(plan: InputPlan, shards: Location, parts: Location, schema: pa.
     group = next(groups)
     num_parts = 0
     while group is not None:
-        with part_file(parts, num_parts).written_whole() as stream:
+        with part_file(parts, num_parts).atomic_writer() as stream:
             group = _write_part(stream, schema, group, groups, rows_per_file)
         num_parts += 1
     for surplus in part_files(parts)[num_parts:]:

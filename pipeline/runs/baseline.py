@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.config.align import AlignConfig
+from pipeline.config.align import ColumnNames
 from pipeline.dataset.shards import part_files
 from pipeline.runs.metrics import Comparison
 from pipeline.runs.text_judge import load_text_judge
@@ -38,11 +38,12 @@ class Pair:
     baseline_reward: float
 
 
-def compare_outputs(config: AlignConfig, aligned: Location, baseline: Location) -> Comparison:
-    """Mean rewards on the same prompts and, with a judge, how often the aligned response is the better one."""
-    judge = load_text_judge(config.judge) if config.judge else None
+def compare_outputs(names: ColumnNames, judge_name: str | None, aligned: Location, baseline: Location) -> Comparison:
+    """Mean rewards on the same prompts and, with a judge of `runs.text_judge`, how often the aligned response is the
+    better one."""
+    judge = load_text_judge(judge_name) if judge_name else None
     rewards, baseline_rewards, won = RunningMean(), RunningMean(), RunningMean()
-    for pair in read_pairs(config, aligned, baseline):
+    for pair in read_pairs(names, aligned, baseline):
         rewards.add(pair.reward)
         baseline_rewards.add(pair.baseline_reward)
         if judge is not None:
@@ -57,9 +58,9 @@ def compare_outputs(config: AlignConfig, aligned: Location, baseline: Location) 
     )
 
 
-def read_pairs(config: AlignConfig, aligned: Location, baseline: Location) -> Iterator[Pair]:
+def read_pairs(names: ColumnNames, aligned: Location, baseline: Location) -> Iterator[Pair]:
     """The rows that have both responses, in input order, streamed."""
-    for ours, plain in zip(_responses(aligned, config), _responses(baseline, None), strict=False):
+    for ours, plain in zip(_responses(aligned, names), _responses(baseline, None), strict=False):
         if ours is not None and plain is not None:
             yield Pair(ours.prompt, ours.response, ours.reward, plain.response, plain.reward)
 
@@ -69,15 +70,15 @@ def last_user_text(prompt: str | None, messages: list[dict[str, str]] | None) ->
     return messages[-1]["content"] if messages else prompt or ""
 
 
-def read_responses(config: AlignConfig, parts: Location) -> Iterator[Answer]:
+def read_responses(names: ColumnNames, parts: Location) -> Iterator[Answer]:
     """The good rows of one output, in input order, streamed."""
-    return (answer for answer in _responses(parts, config) if answer is not None)
+    return (answer for answer in _responses(parts, names) if answer is not None)
 
 
-def _responses(parts: Location, config: AlignConfig | None) -> Iterator[Answer | None]:
+def _responses(parts: Location, columns: ColumnNames | None) -> Iterator[Answer | None]:
     """One entry per row; error rows are None and their prompts, which may not even be text, are not looked at.
-    Without a config the prompts are left out."""
-    wanted = () if config is None else (config.prompt_column, config.messages_column)
+    Without columns the prompts are left out."""
+    wanted = () if columns is None else (columns.prompt_column, columns.messages_column)
     for location in part_files(parts):
         with pq.ParquetFile(location.path, filesystem=location.filesystem) as file:
             names = [name for name in wanted if name in file.schema_arrow.names]

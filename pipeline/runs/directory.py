@@ -122,7 +122,7 @@ class RunDirectory:
         Raises:
             OutputError: it cannot be used, or belongs to another run.
         """
-        with _told_as_output_error(config.output):
+        with _as_output_error(config.output):
             root = locate(config.output)
             _refuse_unfit_place(config, root)
             print_now = fingerprint(config, plan)
@@ -142,7 +142,7 @@ class RunDirectory:
             OutputError: it cannot be written, or belongs to another run.
         """
         run = cls.find(config, plan)
-        with _told_as_output_error(config.output):
+        with _as_output_error(config.output):
             if not run.is_finished:
                 run._prepare(config)
         return run
@@ -202,7 +202,7 @@ def _read_manifest(root: Location) -> Manifest | None:
 
 
 @contextmanager
-def _told_as_output_error(output: str) -> Iterator[None]:
+def _as_output_error(output: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:

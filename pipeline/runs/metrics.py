@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
-from pipeline.config.align import AlignConfig
+from pipeline.config.decoding import Decoding
 from pipeline.dataset.shards import part_files
 from pipeline.runs.advice import Advice, advise
 from pipeline.runs.usage import RoleUsage, UsageByCell, total_usage
@@ -125,7 +125,7 @@ class RunMetrics:
         return TypeAdapter(cls).validate_json(location.read_text())
 
 
-def measure_stage(config: AlignConfig, parts: Location, usages: UsageByCell, wall_s: float) -> StageMetrics:
+def measure_stage(config: Decoding, parts: Location, usages: UsageByCell, wall_s: float) -> StageMetrics:
     """Read the stage's output once and put its figures beside the models' counters."""
     totals, usage = measure_output(parts), total_usage(usages)
     good = totals.num_good_rows

@@ -46,7 +46,7 @@ def begin_retry(plan: InputPlan, columns: InputColumns, stage: Stage) -> int:
     num_rows = count_error_rows(stage)
     if num_rows:
         stage.retry.create_directory()
-        with rows_file.written_whole() as stream:
+        with rows_file.atomic_writer() as stream:
             _write_error_rows(stream, schema.append(pa.field(INDEX_COLUMN, pa.int64())), stage)
     return num_rows
 
@@ -102,7 +102,7 @@ def _is_error(table: pa.Table) -> pa.ChunkedArray:
 def _rewrite(part: Location, first_row: int, row_indices: npt.NDArray[np.int64], results: "_Results") -> None:
     with (
         pq.ParquetFile(part.path, filesystem=part.filesystem) as file,
-        part.written_whole() as stream,
+        part.atomic_writer() as stream,
         pq.ParquetWriter(stream, file.schema_arrow) as writer,
     ):
         for group in range(file.num_row_groups):

@@ -18,9 +18,9 @@ from pipeline.strategies.vanilla import VanillaConfig, vanilla
 
 ALL: dict[type[StrategySection], Strategy] = {
     StarsConfig: stars,
-    ReservationConfig: reservation,
     VanillaConfig: vanilla,
     BestOfNConfig: best_of_n,
+    ReservationConfig: reservation,
     CardsConfig: cards,
     BlockwiseBestOfKConfig: blockwise_best_of_k,
     SegmentBeamConfig: segment_beam,

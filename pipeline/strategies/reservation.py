@@ -21,7 +21,7 @@ from pydantic import Field
 
 from pipeline.records import Propose, Response, Score
 from pipeline.section import Section
-from pipeline.strategies.stars import next_segment, opened
+from pipeline.strategies.stars import next_segment, start_response
 from pipeline.strategies.strategy_section import StrategySection
 from pipeline.strategies.task import NO_TOKENS, Task
 
@@ -71,12 +71,12 @@ class Level:
 async def reservation(task: Task, propose: Propose, score: Score) -> Response:
     """One response, segment by segment."""
     knobs, n = task.knobs, task.sampling.max_new_tokens
-    reward, first = await opened(task, propose, score)
+    reward, first_proposal = await start_response(task, propose, score)
     response, finished, records = NO_TOKENS, False, []
     while not finished and len(response) < n:
         level = Level(reservation_value(knobs, len(records), reward))
-        kept, record = await next_segment(task, response, level, len(records), propose, score, first)
-        response, finished, first = np.concatenate([response, kept.tokens]), kept.finished, None
+        kept, record = await next_segment(task, response, level, len(records), propose, score, first_proposal)
+        response, finished, first_proposal = np.concatenate([response, kept.tokens]), kept.finished, None
         reward = record.reward
         records.append(record)
     return Response(response, finished, reward, tuple(records))

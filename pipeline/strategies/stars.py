@@ -44,22 +44,24 @@ class StarsConfig(StrategySection):
 async def stars(task: Task, propose: Propose, score: Score) -> Response:
     """One response, segment by segment."""
     knobs, n = task.knobs, task.sampling.max_new_tokens
-    prompt_reward, first = await opened(task, propose, score)
+    prompt_reward, first_proposal = await start_response(task, propose, score)
     line = ThresholdLine(prompt_reward, knobs.reward_threshold, knobs.alpha, n)
     response, finished, records = NO_TOKENS, False, []
     while not finished and len(response) < n:
-        kept, record = await next_segment(task, response, line, len(records), propose, score, first)
-        response, finished, first = np.concatenate([response, kept.tokens]), kept.finished, None
+        kept, record = await next_segment(task, response, line, len(records), propose, score, first_proposal)
+        response, finished, first_proposal = np.concatenate([response, kept.tokens]), kept.finished, None
         records.append(record)
     return Response(response, finished, records[-1].reward, tuple(records))
 
 
-async def opened(task: Task, propose: Propose, score: Score) -> tuple[float, Segment]:
-    """The prompt's reward, and the first candidate, which is drawn meanwhile. Even where no rule needs that reward, the
-    reward model has then read the prompt when the candidate comes."""
+async def start_response(task: Task, propose: Propose, score: Score) -> tuple[float, Segment]:
+    """The prompt's reward and the first candidate, which is drawn beside it. Even where no rule needs that reward,
+    it is worth asking for: the reward model has then read the prompt when the candidate comes."""
     num_tokens = min(task.knobs.segment_size, task.sampling.max_new_tokens)
-    prompt_reward, first = await all_of([score(NO_TOKENS, False), propose(NO_TOKENS, num_tokens, DrawKey(0, 0))])
-    return prompt_reward, first
+    prompt_reward, first_proposal = await all_of(
+        [score(NO_TOKENS, False), propose(NO_TOKENS, num_tokens, DrawKey(0, 0))]
+    )
+    return prompt_reward, first_proposal
 
 
 async def next_segment(
@@ -69,19 +71,19 @@ async def next_segment(
     index: int,
     propose: Propose,
     score: Score,
-    first: Segment | None = None,
+    first_proposal: Segment | None = None,
 ) -> tuple[Segment, SegmentRecord]:
     """The segment that continues `response`, with the record of how it was chosen.
 
     Up to `proposals_per_round` attempts are under way at once; they are judged in the order of their draws, so the
-    law is that of one at a time. `first` is the first attempt's candidate, where it is drawn already.
+    law is that of one at a time. `first_proposal` is the first attempt's candidate where it is drawn already.
     """
     knobs = task.knobs
     num_tokens = min(knobs.segment_size, task.sampling.max_new_tokens - len(response))
 
     async def attempt(number: int, lane: int) -> tuple[Segment, float]:
-        opened = first if number == 0 else None
-        candidate = opened or await propose(response, num_tokens, DrawKey(index, number), lane)
+        drawn = first_proposal if number == 0 else None
+        candidate = drawn or await propose(response, num_tokens, DrawKey(index, number), lane)
         return candidate, await score(np.concatenate([response, candidate.tokens]), candidate.finished, lane)
 
     rejected: list[tuple[tuple[Segment, SegmentRecord], float]] = []

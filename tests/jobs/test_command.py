@@ -11,6 +11,7 @@ from jobs.align.__main__ import main as align
 from jobs.command import add_overrides, command_parser, run_command
 from jobs.train_baselines.__main__ import main as train_baselines
 from pipeline.errors import ConfigError, ModelError
+from pipeline.strategies import STRATEGIES
 from tests.jobs.cold_start import cold_start
 
 ALL_JOBS = [*sorted(path.parent.name for path in Path(jobs.__file__).parent.glob("*/__main__.py")), "serve"]
@@ -92,7 +93,7 @@ def help_of(main, capsys):
 
 def test_help_shows_the_keys_of_each_strategy_with_its_own_defaults(capsys):
     lines = help_of(align, capsys).splitlines()
-    names = "stars, reservation, vanilla, best_of_n, cards"
+    names = ", ".join(STRATEGIES)
     assert any(line.startswith("  strategy.name ") and names in line and "; required]" in line for line in lines)
 
     def keys_of(strategy):

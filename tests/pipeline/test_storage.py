@@ -40,12 +40,12 @@ def test_a_file_is_there_whole_or_not_at_all(folder):
     place = locate(folder) / "run"
     place.create_directory()
     file = place / "manifest.json"
-    with pytest.raises(KeyboardInterrupt), file.written_whole() as stream:
+    with pytest.raises(KeyboardInterrupt), file.atomic_writer() as stream:
         stream.write(b"x" * 6_000_000)  # more than one part of an upload
         raise KeyboardInterrupt
     assert not file.exists() and place.names() == []
     file.write_text("first")
-    with pytest.raises(KeyboardInterrupt), file.written_whole() as stream:
+    with pytest.raises(KeyboardInterrupt), file.atomic_writer() as stream:
         stream.write(b"sec")
         raise KeyboardInterrupt
     assert file.read_text() == "first"
@@ -67,7 +67,7 @@ def test_input_is_found_by_folder_and_by_glob(folder):
     place = locate(folder) / "prompts"
     for day, num_rows in (("1", 3), ("2", 4)):
         (place / day).create_directory()
-        with (place / day / "p.parquet").written_whole() as stream:
+        with (place / day / "p.parquet").atomic_writer() as stream:
             pq.write_table(pa.table({"prompt": ["hi"] * num_rows}), stream)
     for text in (f"{folder}/prompts", f"{folder}/prompts/*/p.parquet"):
         plan = plan_input(text, None, None)

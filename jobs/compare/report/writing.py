@@ -14,7 +14,7 @@ def write_report(figures: CompareFigures, folder: Location) -> None:
     drawn = draw_pictures(figures)
     pictures = {file: png for file, (_, png) in drawn.items()}
     for file, png in pictures.items():
-        with (folder / file).written_whole() as stream:
+        with (folder / file).atomic_writer() as stream:
             stream.write(png)
     markdown = report_markdown(figures, {file: caption for file, (caption, _) in drawn.items()})
     title = f"Comparison: {', '.join(c.name for c in figures.contenders)}"

@@ -14,8 +14,10 @@ from ray._private import state
 
 from actors.batch.run import run_align
 from actors.coordination.coordinator import SegmentCoordinator
-from actors.coordination.slots import SlotPool, slots_per_reward
-from actors.engines.fakes import FakePolicy, FakeReward
+from actors.coordination.slots import SlotPool
+from actors.engines.fakes import FakePolicy
+from actors.rewards import load_reward
+from actors.rewards.interface import RewardContext
 from jobs.chaos.local_cluster import CLASS_NAMES
 from jobs.simulate.one_cell import simulate_cell
 from pipeline.config.loading import load_config
@@ -36,15 +38,19 @@ class CountingPolicy(FakePolicy):
         return super().propose(cohort)
 
 
-class CountingReward(FakeReward):
+class CountingReward:
+    def __init__(self, config, engine):
+        self.reward, self.sizes = load_reward(config, RewardContext(None, engine, "user_message")), []
+        self.reward.reader.reads_text = False
+
     def score(self, cohort):
-        self.sizes = [*getattr(self, "sizes", []), len(cohort.slots_R)]
-        return super().score(cohort)
+        self.sizes.append(len(cohort))
+        return self.reward.score(cohort)
 
 
 def align_in_cell(config, rows, num_policies, num_rewards):
     """Results of a coordinator over so many models in threads, and the models."""
-    reward_slots = slots_per_reward(SLOTS, num_policies, num_rewards)
+    reward_slots = -(-SLOTS * num_policies // num_rewards)
     policies = [CountingPolicy(config.policy, config.engine) for _ in range(num_policies)]
     reward_engine = config.engine.model_copy(update={"slots": reward_slots})
     rewards = [CountingReward(config.reward, reward_engine) for _ in range(num_rewards)]

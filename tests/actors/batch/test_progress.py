@@ -1,12 +1,15 @@
 """Progress without a terminal: a first line, a last line, and figures that fit the usage."""
 
 import io
+import threading
 
 import numpy as np
+import pytest
 from rich.console import Console
 
 from actors.batch.monitor import Monitor, Process
-from actors.batch.progress import Snapshot, format_seconds, shown_progress
+from actors.batch.progress import Progress, Snapshot, format_seconds
+from actors.batch.supervision import supervised
 from pipeline.protocol import CallStats
 from pipeline.runs.usage import CoordinatorUsage, RoleUsage
 
@@ -30,21 +33,70 @@ def test_before_the_first_row_nothing_is_promised():
     assert "? left" in Snapshot("aligned", 9, 0, 3.0, CoordinatorUsage()).figures()
 
 
+def shown(console, *states):
+    progress = Progress(console, "aligned", 30, 0)
+    for usage in states[:-1]:
+        progress.show(usage)
+    progress.show(states[-1], is_last=True)
+    progress.close()
+
+
 def test_without_a_terminal_the_first_and_the_last_state_are_lines():
     console = Console(file=io.StringIO(), width=40, force_terminal=False)
-    states = [CoordinatorUsage(), USAGE]
-    with shown_progress(console, "aligned", 30, 0, lambda: states.pop(0) if len(states) > 1 else states[0]):
-        pass
+    shown(console, CoordinatorUsage(), USAGE, USAGE)
     lines = console.file.getvalue().splitlines()
     assert lines[0].startswith("aligned: 0/30 prompts") and lines[-1].startswith("aligned: 30/30 prompts")
-    assert len(lines) == 2
+    assert len(lines) == 2, "the state between them came too soon for a line"
 
 
 def test_a_terminal_gets_a_bar():
     console = Console(file=io.StringIO(), width=120, force_terminal=True)
-    with shown_progress(console, "aligned", 30, 0, lambda: USAGE):
-        pass
+    shown(console, USAGE)
     assert "30/30" in console.file.getvalue()
+
+
+class Broken(io.StringIO):
+    def write(self, text):
+        raise OSError("the terminal is gone")
+
+
+def test_a_view_that_fails_is_dropped_once_and_harms_nobody(caplog):
+    progress = Progress(Console(file=Broken(), force_terminal=False), "aligned", 30, 0)
+    progress.show(USAGE)
+    progress.report("a model died")
+    progress.show(USAGE, is_last=True)
+    progress.close()
+    assert [record.getMessage() for record in caplog.records] == [
+        "progress is not shown any more: OSError: the terminal is gone"
+    ]
+
+
+def test_supervision_polls_beside_the_work_and_once_after_it(monkeypatch):
+    monkeypatch.setattr("actors.batch.supervision.SUPERVISION_INTERVAL_S", 0.01)
+    polled, enough = [], threading.Event()
+
+    def poll():
+        polled.append(None)
+        if len(polled) == 3:
+            enough.set()
+
+    supervised(lambda: enough.wait(60) or pytest.fail("never polled beside the work"), poll)
+    assert len(polled) >= 4
+
+
+@pytest.mark.parametrize("fails", ["work", "poll"])
+def test_an_error_of_the_work_or_of_its_supervision_ends_both(monkeypatch, fails):
+    monkeypatch.setattr("actors.batch.supervision.SUPERVISION_INTERVAL_S", 0.01)
+    released = threading.Event()
+
+    def fail():
+        raise ZeroDivisionError(fails)
+
+    try:
+        with pytest.raises(ZeroDivisionError, match=fails):
+            supervised(fail if fails == "work" else released.wait, fail if fails == "poll" else lambda: None)
+    finally:
+        released.set()
 
 
 def test_the_monitor_counts_a_coordinator_once_however_often_it_pushes():

@@ -42,7 +42,7 @@ def config_of(policy=None, reward=None, **cluster):
     ],
 )
 def test_shares_that_fit(policy, reward, cluster, num_gpus, expected):
-    assert share_gpus(config_of(policy, reward, **cluster), num_gpus) == GpuShares(*expected)
+    assert share_gpus(config_of(policy, reward, **cluster).cluster, num_gpus) == GpuShares(*expected)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_shares_that_fit(policy, reward, cluster, num_gpus, expected):
 )
 def test_shares_that_never_fit_are_refused_with_the_sum(policy, reward, cluster, num_gpus, words):
     with pytest.raises(ConfigError, match=words):
-        share_gpus(config_of(policy, reward, **cluster), num_gpus)
+        share_gpus(config_of(policy, reward, **cluster).cluster, num_gpus)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_a_cell_reserves_one_gpu_together_or_one_bundle_per_actor(shares, cluste
 
 
 def test_fakes_ask_for_no_gpu():
-    assert share_gpus(fake_config(), 2) == GpuShares(0.0, 0.0)
+    assert share_gpus(ClusterConfig(), 2, (False, False)) == GpuShares(0.0, 0.0)
 
 
 def test_more_than_one_gpu_for_a_model_says_what_to_use_instead():
@@ -99,7 +99,7 @@ def test_more_than_one_gpu_for_a_model_says_what_to_use_instead():
 )
 def test_actors_see_the_gpus_they_were_given(ray_cluster, cluster, expected):
     config = fake_config(cluster=cluster, engine=ENGINE)
-    with reserved(config) as reservation:
+    with reserved(config.cluster, config.want_gpus) as reservation:
         models = start_models(config, reservation)
         try:
             assert ray.get([ping(handle) for _, handle in models.with_roles()]) == [r for r, _ in models.with_roles()]
@@ -110,17 +110,17 @@ def test_actors_see_the_gpus_they_were_given(ray_cluster, cluster, expected):
             assert len(models.cells) == config.cluster.cells
             assert [tuple(sorted(seen["policy"])), tuple(sorted(seen["reward"]))] == expected
             for cell in models.cells if len(reservation.shares.bundles(config.cluster)) == 1 else ():
-                assert cell.home == ray.get_runtime_context().get_node_id()
+                assert cell.node_id == ray.get_runtime_context().get_node_id()
         finally:
             stop_models(models)
-    with reserved(fake_config(cluster={"gpus_per_policy": 1, "gpus_per_reward": 1})):
+    with reserved(ClusterConfig(gpus_per_policy=1, gpus_per_reward=1)):
         pass  # all GPUs were given back
 
 
 @pytest.mark.ray
 def test_a_reward_model_has_the_slots_of_all_policies_it_serves(ray_cluster):
     config = fake_config(cluster={"policies_per_cell": 3, "rewards_per_cell": 2}, engine=ENGINE)
-    with reserved(config) as reservation:
+    with reserved(config.cluster, config.want_gpus) as reservation:
         models = start_models(config, reservation)
         sizes = [h.__ray_call__.remote(_slots_of) for _, h in models.with_roles()]
         assert ray.get(sizes) == [6, 6, 6, 9, 9]
@@ -134,7 +134,7 @@ def test_a_model_that_cannot_be_loaded_is_one_line(ray_cluster, tmp_path):
     config = fake_config(policy=broken, reward=broken, engine=ENGINE)
     with (
         pytest.raises(ModelError, match=r"the (policy|reward) model .* could not be loaded: ") as caught,
-        reserved(config) as reservation,
+        reserved(config.cluster, config.want_gpus) as reservation,
     ):
         start_models(config, reservation)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 2000
@@ -143,7 +143,10 @@ def test_a_model_that_cannot_be_loaded_is_one_line(ray_cluster, tmp_path):
 @pytest.mark.ray
 def test_more_gpus_than_there_are_fail_at_once(ray_cluster):
     config = fake_config(cluster={"gpus_per_policy": 1, "gpus_per_reward": 1, "cells": 2}, engine=ENGINE)
-    with pytest.raises(ConfigError, match="4 GPUs cannot be placed: the cluster has 2"), reserved(config):
+    with (
+        pytest.raises(ConfigError, match="4 GPUs cannot be placed: the cluster has 2"),
+        reserved(config.cluster, config.want_gpus),
+    ):
         pass
 
 
@@ -152,7 +155,11 @@ def test_gpus_that_others_hold_are_not_waited_for_forever(ray_cluster, monkeypat
     monkeypatch.setattr("actors.cluster.gpu_reservation.GRACE_S", 1.0)
     config = fake_config(cluster={"gpus_per_policy": 1, "gpus_per_reward": 0.5}, engine=ENGINE)
     words = r"were not to be had in 1 s: 0 of 1 cells are placed, 0\.5 of the cluster's 2 GPUs are free"
-    with reserved(config), pytest.raises(ConfigError, match=words), reserved(config):
+    with (
+        reserved(config.cluster, config.want_gpus),
+        pytest.raises(ConfigError, match=words),
+        reserved(config.cluster, config.want_gpus),
+    ):
         pass
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from actors.engines.policy_engine import PolicyEngine
-from actors.models.continuous_batching import JoinedCalls
+from actors.models.continuous_batching import ContinuousBatching
 from pipeline.errors import ModelOutOfMemory
 from tests.actors.engines.test_slot_engine import cohort_of
 from tests.tiny_models import CONFIGS, VOCABULARY, causal_model, engine_config
@@ -66,7 +66,7 @@ def test_calls_that_join_draw_what_they_draw_alone(name, shapes_of):
         while any(set(slots) & set(held) for held, _ in under_way.values()) or (under_way and rng.random() < 0.3):
             answers |= {under_way.pop(call)[1]: proposals for call, proposals in joined.step()}
         num_joined += bool(under_way)
-        under_way[joined.begin(cohort)] = slots, number
+        under_way[joined.add_request(cohort)] = slots, number
         expected[number] = alone.propose(cohort)
     while under_way:
         answers |= {under_way.pop(call)[1]: proposals for call, proposals in joined.step()}
@@ -82,7 +82,7 @@ def test_threads_share_one_engine():
     cohorts = [cohort for _, cohort in random_cohorts(rng, 30)]
     alone = PolicyEngine(causal_model("llama"), engine_config(), (1,))
     expected = [drawn(alone.propose(cohort)) for cohort in cohorts]
-    calls = JoinedCalls(Holder(PolicyEngine(causal_model("llama"), engine_config(), (1,))))
+    calls = ContinuousBatching(Holder(PolicyEngine(causal_model("llama"), engine_config(), (1,))))
     answers = {}
 
     def ask(first):
@@ -102,16 +102,16 @@ class TightEngine(PolicyEngine):
 
     room = 3
 
-    def begin(self, cohort):
+    def add_request(self, cohort):
         under_way = self.decoder.rows
         if (len(under_way.row_A) if under_way else 0) + len(cohort.slots_R) > self.room:
             raise ModelOutOfMemory("test")
-        return super().begin(cohort)
+        return super().add_request(cohort)
 
 
 def test_calls_that_do_not_fit_together_are_done_alone_and_one_that_never_fits_is_told():
     engine = TightEngine(causal_model("llama"), engine_config(), (1,))
-    calls = JoinedCalls(Holder(engine))
+    calls = ContinuousBatching(Holder(engine))
     prompt = np.array([3, 4, 5], dtype=np.int32)
     cohorts = [
         cohort_of(slots, [prompt] * len(slots), [40] * len(slots), 0) for slots in ([0, 1], [2, 3], [2, 3, 4, 5])

@@ -8,10 +8,10 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, LlamaConfig
 
 from actors.models.process_memory import free_host_bytes, peak_bytes
-from actors.startup.engine_shape import MemoryPlace, expected_peaks, with_engine_shape
+from actors.startup.engine_shape import MemoryPool, ShapeBounds, expected_peaks, fit_engine
 from actors.startup.memory import PROCESS_BYTES
 from actors.startup.model_sizes import model_memory
-from pipeline.config.decoding import ModelConfig
+from pipeline.config.model import ModelConfig
 from pipeline.errors import ConfigError
 from tests.configs import fake_config
 from tests.tiny_models import CONFIGS, VOCABULARY
@@ -45,11 +45,15 @@ def test_a_gpu_has_its_own_shapes():
     assert need.num_slots == 32 and need.slot_bytes == 2 * 3 * 2 * 8 * (512 + 1) * 4
 
 
-def places(slots, max_model_len):
+def bounds(config, limit):
+    return ShapeBounds(config.strategy.num_lanes, config.generation.max_new_tokens, limit)
+
+
+def pools(slots, max_model_len):
     """Both models on one machine that has just enough for this shape."""
     models = {role: memory(role, max_position_embeddings=4096) for role in ("policy", "reward")}
     total_bytes = sum(model.need(slots, max_model_len).total_bytes for model in models.values())
-    return [MemoryPlace(models, int(total_bytes / 0.9) + 1)]
+    return [MemoryPool(models, int(total_bytes / 0.9) + 1)]
 
 
 @pytest.mark.parametrize(
@@ -70,14 +74,13 @@ def places(slots, max_model_len):
 def test_what_is_left_out_follows_from_free_memory(engine, room, shape):
     strategy = {"strategy": engine["strategy"]} if "strategy" in engine else {}
     config = fake_config(engine={k: v for k, v in engine.items() if k != "strategy"}, **strategy)
-    limit = config.engine.max_model_len or 4096
-    found_places = places(*room)
-    found = with_engine_shape(config, limit, found_places)
-    slots, max_model_len = found.engine.slots, found.engine.max_model_len
+    found_pools = pools(*room)
+    found = fit_engine(config.engine, bounds(config, config.engine.max_model_len or 4096), found_pools)
+    slots, max_model_len = found.slots, found.max_model_len
     assert slots == shape[0]
     assert abs(max_model_len - shape[1]) <= 16, "the columns come in sixteens"
-    assert found_places[0].fits(slots, max_model_len)
-    assert set(expected_peaks(found, found_places)) == {"policy", "reward"}
+    assert found_pools[0].fits(slots, max_model_len)
+    assert set(expected_peaks(found, found_pools)) == {"policy", "reward"}
 
 
 @pytest.mark.parametrize(
@@ -91,14 +94,15 @@ def test_what_is_left_out_follows_from_free_memory(engine, room, shape):
 )
 def test_what_cannot_fit_is_refused_with_the_sum(sections, words):
     with pytest.raises(ConfigError, match=words) as caught:
-        with_engine_shape(fake_config(**sections), 4096, places(20, 300))
+        config = fake_config(**sections)
+        fit_engine(config.engine, bounds(config, 4096), pools(20, 300))
     assert "\n" not in str(caught.value)
     for part in ("process +", "weights +", "MB slots +", "forward =", "reward", "together", "90 % of"):
         assert part in str(caught.value)
 
 
 def test_fakes_need_no_memory():
-    assert with_engine_shape(fake_config(), 4096, []).engine.slots == 64
+    assert fit_engine(fake_config().engine, bounds(fake_config(), 4096), []).slots == 64
 
 
 def test_a_container_has_no_more_than_its_limit(tmp_path):

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.dataset import graph as dataset
-from pipeline.dataset.graph import legs, spans_between
+from pipeline.dataset.graph import graph_ranges, spans_between
 from pipeline.dataset.plan import plan_input
 
 
@@ -21,7 +21,7 @@ def plan(tmp_path):
 def test_every_waiting_shard_is_in_one_leg(plan, monkeypatch, committed):
     monkeypatch.setattr(dataset, "MAX_SHARDS_PER_GRAPH", 10)
     monkeypatch.setattr(dataset, "MIN_SHARDS_PER_GRAPH_AND_CELL", 1)
-    ranges = list(legs(plan, np.array(committed, np.int64)))
+    ranges = list(graph_ranges(plan, np.array(committed, np.int64)))
     waiting = [[i for i in range(first, end) if i not in committed] for first, end in ranges]
     assert [i for shards in waiting for i in shards] == [i for i in range(26) if i not in committed]
     assert all(len(shards) <= 10 for shards in waiting) and len(ranges) == -(-(26 - len(committed)) // 10)

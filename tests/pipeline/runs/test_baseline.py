@@ -35,15 +35,15 @@ def outputs(tmp_path):
 
 def test_win_rate_and_its_standard_error(outputs, monkeypatch):
     monkeypatch.setattr(baseline, "load_text_judge", lambda name: lambda prompt, response: float(len(response)))
-    result = compare_outputs(JUDGED, *outputs)
+    result = compare_outputs(JUDGED, JUDGED.judge, *outputs)
     assert result.num_prompts == 3
     assert result.mean_reward == 1.0 and result.baseline_mean_reward == pytest.approx(5 / 3)
     assert result.win_rate == 0.5 and result.win_rate_standard_error == pytest.approx((0.5 / 3 / 3) ** 0.5)
 
 
 def test_without_a_judge_or_without_pairs_there_is_no_win_rate(outputs, tmp_path):
-    assert compare_outputs(fake_config(), *outputs).win_rate is None
-    nothing = compare_outputs(JUDGED, locate(str(tmp_path / "none")), outputs[1])
+    assert compare_outputs(fake_config(), None, *outputs).win_rate is None
+    nothing = compare_outputs(JUDGED, JUDGED.judge, locate(str(tmp_path / "none")), outputs[1])
     assert nothing.num_prompts == 0 and nothing.win_rate is None
 
 

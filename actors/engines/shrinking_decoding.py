@@ -61,7 +61,7 @@ class Decoder(Protocol):
         """Go on; returns the calls that are done."""
         ...
 
-    def abandon(self) -> None:
+    def abort_all(self) -> None:
         """Forget the calls under way."""
         ...
 
@@ -110,9 +110,9 @@ class ShrinkingDecoder:
         self.end_token_ids = end_token_ids
         self.sampling_s = 0.0
         self.num_calls = 0
-        self.abandon()
+        self.abort_all()
 
-    def abandon(self) -> None:
+    def abort_all(self) -> None:
         self.calls: dict[int, Call] = {}
         self.rows: ActiveRows | None = None
 

@@ -1,0 +1,34 @@
+"""Text to tokens and back: what every way of reading offers."""
+
+from typing import Protocol
+
+from pipeline.records import PromptRow, TokenArray
+
+Messages = list[dict[str, str]]
+
+
+class PromptReader(Protocol):
+    """One model's way of reading. `closing_tokens` ends the assistant's turn in its template."""
+
+    closing_tokens: TokenArray
+
+    def prompt_tokens(self, row: PromptRow) -> TokenArray:
+        """Tokens up to where the response begins; raises RowError when that cannot be."""
+        ...
+
+    def text(self, tokens: TokenArray) -> str:
+        """A response's text without special tokens, exactly as generated."""
+        ...
+
+    def tokens(self, text: str) -> TokenArray:
+        """A response's text as tokens; special tokens written in it stay text."""
+        ...
+
+    def shown(self, tokens: TokenArray) -> str:
+        """Any tokens as a person reads them, special ones included."""
+        ...
+
+
+def messages_of(row: PromptRow) -> Messages:
+    """The conversation of a row; a text prompt is one user turn."""
+    return list(row.messages) if row.messages is not None else [{"role": "user", "content": row.prompt or ""}]
