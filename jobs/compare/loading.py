@@ -129,6 +129,9 @@ def _judge(output: str, name: str, tree: dict[str, Any]) -> JudgeConfig:
     judge = validate(JUDGE_KINDS[kind], tree, lambda section: f"judges.{name}.")
     if kind != "embedded" and "://" in output:
         raise ConfigError(f"output: judges.{name} keeps its verdicts there, so it must be a local folder")
-    if isinstance(judge, LlmJudge) and judge.api_key_env and not os.environ.get(judge.api_key_env):
-        raise ConfigError(f"judges.{name}.api_key_env: the environment has no {judge.api_key_env}")
+    if isinstance(judge, LlmJudge):
+        if judge.api_key_env and not os.environ.get(judge.api_key_env):
+            raise ConfigError(f"judges.{name}.api_key_env: the environment has no {judge.api_key_env}")
+        if find_spec("openai") is None:
+            raise ConfigError(f"judges.{name}: a judge of kind llm needs openai: pip install -e '.[judge]'")
     return judge
