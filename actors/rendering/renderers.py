@@ -1,10 +1,10 @@
-"""Choice of reader and renderer, by the models' backend."""
+"""Choice of reader, by the model's backend."""
 
 from actors.engines.backends import Role
 from actors.rendering.bytes import ByteReader
-from actors.rendering.renderer import PromptReader, RenderedPrompt, Renderer
-from pipeline.config.decoding import Decoding, ModelConfig, PromptAs
-from pipeline.records import PromptRow, TokenArray
+from actors.rendering.renderer import PromptReader
+from pipeline.config.decoding import PromptAs
+from pipeline.config.model import ModelConfig
 
 
 def make_reader(role: Role, model: ModelConfig, prompt_as: PromptAs, max_model_len: int | None) -> PromptReader:
@@ -16,35 +16,16 @@ def make_reader(role: Role, model: ModelConfig, prompt_as: PromptAs, max_model_l
     return ChatReader(role, model.model, prompt_as, max_model_len)
 
 
-def make_renderer(config: Decoding) -> Renderer:
-    """The renderer of a config's two models.
+def share_vocabulary(policy: ModelConfig, reward: ModelConfig) -> bool:
+    """Whether every token of the policy is the same token of the reward model, which may have more.
 
     Raises:
-        ConfigError: the tokenizers differ, or there is none.
+        ConfigError: one has no tokenizer.
     """
-    asked = (config.prompt_as, config.engine.max_model_len)
-    policy, reward = make_reader("policy", config.policy, *asked), make_reader("reward", config.reward, *asked)
-    if not config.are_fake:
-        from actors.rendering.chat import check_same_vocabulary
+    if "fake" in (policy.backend, reward.backend) or policy.model == reward.model:
+        return True
+    from actors.rendering.chat import load_tokenizer  # imports transformers
 
-        check_same_vocabulary(config.policy.model, config.reward.model, policy, reward)
-    return TwoReaders(policy, reward)
-
-
-class TwoReaders:
-    """Renders a prompt for both models; a response's tokens are the same for both."""
-
-    def __init__(self, policy: PromptReader, reward: PromptReader) -> None:
-        self.policy = policy
-        self.reward = reward
-        self.closing_tokens = reward.closing_tokens
-
-    def render(self, row: PromptRow) -> RenderedPrompt:
-        """Tokens of one prompt for both models; raises RowError when a template refuses it or it can never fit."""
-        return RenderedPrompt(self.policy.prompt_tokens(row), self.reward.prompt_tokens(row))
-
-    def text(self, response_tokens: TokenArray) -> str:
-        return self.policy.text(response_tokens)
-
-    def shown(self, tokens: TokenArray) -> str:
-        return self.policy.shown(tokens)
+    ours = load_tokenizer("policy", policy.model).get_vocab()
+    theirs = load_tokenizer("reward", reward.model).get_vocab()
+    return ours.items() <= theirs.items()

@@ -2,7 +2,7 @@
 the strategy itself to it exactly.
 
 A tiny policy and a tiny reward model over six tokens give 31 possible segments of at most two tokens. For each of
-them π(c) and R(c) come from plain forward passes, and the law of the kept segment follows in closed form (tests/law.py).
+them π(c) and R(c) come from plain forward passes; the law of the kept segment follows in closed form (tests/law.py).
 """
 
 import asyncio
@@ -17,10 +17,9 @@ from actors.coordination.coordinator import SegmentCoordinator
 from actors.engines.packed_linear import pack_linears
 from actors.engines.policy_engine import PolicyEngine
 from actors.engines.reward_engine import RewardEngine
-from actors.rendering.renderer import RenderedPrompt
 from pipeline.config.align import AlignConfig
 from pipeline.records import PromptRow
-from tests.handles import LocalHandle
+from tests.handles import LocalHandle, prefix_reward
 from tests.law import fallback_chance, kept_law, p_value
 
 VOCABULARY, END, NUM_DRAWS = 6, 1, 5_000
@@ -29,11 +28,11 @@ PROMPT = np.array([2, 3, 4], dtype=np.int32)
 SEGMENTS = [(END,)] + [(a, b) for a, b in itertools.product(range(VOCABULARY), repeat=2) if a != END]
 
 
-class TokenRenderer:
+class OnePrompt:
     closing_tokens = np.array([END], dtype=np.int32)
 
-    def render(self, row):
-        return RenderedPrompt(PROMPT, PROMPT)
+    def prompt_tokens(self, row):
+        return PROMPT
 
     def text(self, response_tokens):
         return " ".join(map(str, response_tokens.tolist()))
@@ -99,11 +98,11 @@ def draw_blocks(policy, reward, threshold, proposals, num_draws):
     )
     handles = [
         LocalHandle(PolicyEngine(policy, config.engine, (END,))),
-        LocalHandle(RewardEngine(reward, config.engine)),
+        LocalHandle(prefix_reward(OnePrompt(), RewardEngine(reward, config.engine), config.engine.max_model_len)),
     ]
 
     async def run():
-        coordinator = SegmentCoordinator(config, [handles[0]], [handles[1]], TokenRenderer())
+        coordinator = SegmentCoordinator(config, [handles[0]], [handles[1]], OnePrompt())
         room = asyncio.Semaphore(config.engine.slots // 4)
 
         async def align(i):

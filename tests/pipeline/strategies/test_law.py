@@ -1,8 +1,8 @@
 """The law of STARS over tables of π and R: exactly, path by path, and by the keyed draws of a run.
 
-Exactly: the strategy runs once for every way in which its draws can fall, and the weights of the ways that end alike add
-up to the closed form. An acceptance uniform falls a billionth below or above the acceptance probability, so that the
-rule is held to a billionth too. By draws: tokens and acceptances come from the keyed generators, as in a run.
+Exactly: the strategy runs once for every way in which its draws can fall, and the weights of the ways that end alike
+add up to the closed form. An acceptance uniform falls a billionth below or above the acceptance probability, so that
+the rule is held to a billionth too. By draws: tokens and acceptances come from the keyed generators, as in a run.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from pipeline.draws import acceptance_uniform, row_key, token_noise_bits, token_subkeys
+from pipeline.draws import row_key, token_noise_bits, token_subkeys
 from pipeline.records import SamplingParams, Segment
 from pipeline.strategies import STRATEGIES, Task
 from pipeline.strategies.stars import StarsConfig
