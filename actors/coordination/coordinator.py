@@ -32,10 +32,10 @@ from actors.coordination.requests import (
 from actors.coordination.row_session import CellShare, RowSession
 from actors.coordination.slots import SlotPool
 from actors.coordination.stopping import text_before_stop
-from actors.rendering.renderer import PromptReader
-from actors.rendering.renderers import make_reader
+from actors.rendering.prompt_reader import PromptReader
+from actors.rendering.readers import make_reader
 from actors.rewards import traits_of
-from actors.rewards.reward import RewardTraits
+from actors.rewards.interface import RewardTraits
 from pipeline.config.decoding import Decoding
 from pipeline.draws import row_key
 from pipeline.errors import RowError

@@ -12,7 +12,7 @@ from actors.batch.progress import format_seconds
 from actors.cluster.gpu_reservation import Reservation, cluster_gpus
 from actors.cluster.gpu_shares import share_gpus, sum_shown
 from actors.cluster.session import cluster
-from actors.rendering.renderers import make_reader
+from actors.rendering.readers import make_reader
 from actors.rewards import shown
 from actors.startup.engine_shape import MemoryPool
 from actors.startup.ready_models import PlacedModels, check_models, loaded_models, placed_models
@@ -88,7 +88,7 @@ def _output_line(plan: InputPlan, run: RunDirectory) -> str:
     if run.is_finished:
         return f"{run.root}: finished, nothing to do"
     num_committed = plan.num_shards if "aligned" in run.manifest.gathered else len(shard_numbers(run.aligned.shards))
-    return f"{run.root}: {num_committed:,} of {plan.num_shards:,} shards are done"
+    return f"{run.root}: {num_committed:,} of {plan.num_shards:,} shards are committed"
 
 
 def _prompt_lines(config: Decoding, rows: list[PromptRow]) -> list[str]:

@@ -11,8 +11,8 @@ from actors.models.engine_holder import EngineHolder
 from actors.models.policy import PolicyActor
 from actors.models.reward import RewardActor
 from actors.rewards.classifier import PrefixReward
-from actors.rewards.reading import ConversationReader
-from actors.rewards.reward import RewardTraits
+from actors.rewards.conversations import ConversationReader
+from actors.rewards.interface import RewardTraits
 from jobs.benchmark.measurement import Measurement, ProcessUsage, Stopwatch, lockstep_measurement, process_usage
 from jobs.benchmark.workload import Lockstep, Workload
 from pipeline.config.decoding import Decoding, EngineConfig

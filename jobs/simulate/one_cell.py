@@ -8,7 +8,7 @@ import numpy as np
 from actors.coordination.coordinator import SegmentCoordinator
 from actors.engines.fakes import FakePolicy
 from actors.rewards import load_reward
-from actors.rewards.reward import RewardContext
+from actors.rewards.interface import RewardContext
 from jobs.simulate.virtual_time import VirtualModel, VirtualTimeLoop
 from pipeline.config.decoding import Decoding
 from pipeline.records import PromptRow

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from actors.cluster.placement import start_reward
 from actors.cluster.session import cluster
-from actors.rewards.reward import RewardContext
+from actors.rewards.interface import RewardContext
 from actors.startup.model_limits import longest_model_len, read_reward_config
 from jobs.compare.config import RewardModelJudge
 from jobs.compare.judges.judging import Runs, ScoreJudge

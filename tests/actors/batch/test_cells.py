@@ -17,7 +17,7 @@ from actors.coordination.coordinator import SegmentCoordinator
 from actors.coordination.slots import SlotPool
 from actors.engines.fakes import FakePolicy
 from actors.rewards import load_reward
-from actors.rewards.reward import RewardContext
+from actors.rewards.interface import RewardContext
 from jobs.chaos.local_cluster import CLASS_NAMES
 from jobs.simulate.one_cell import simulate_cell
 from pipeline.config.loading import load_config

@@ -10,7 +10,7 @@ import pytest
 from actors.batch.run import run_align
 from actors.coordination.coordinator import SegmentCoordinator
 from actors.engines.fakes import FakePolicy, FakeReward
-from actors.rendering.renderers import make_reader
+from actors.rendering.readers import make_reader
 from pipeline.dataset.columns import check_columns
 from pipeline.dataset.plan import plan_input
 from pipeline.dataset.rows import check_rows

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from actors.rendering.renderer import PromptReader
+from actors.rendering.prompt_reader import PromptReader
 from pipeline.config.rewards import CloseTurn
 from pipeline.errors import RowError
 from pipeline.protocol import ScoreCohort

@@ -2,7 +2,7 @@
 
 from actors.engines.backends import Role
 from actors.rendering.bytes import ByteReader
-from actors.rendering.renderer import PromptReader
+from actors.rendering.prompt_reader import PromptReader
 from pipeline.config.decoding import PromptAs
 from pipeline.config.model import ModelConfig
 
