@@ -25,8 +25,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipeline.config.align import AlignConfig
 from pipeline.dataset.files import reads
+from pipeline.dataset.parts import part_file, part_files
 from pipeline.dataset.plan import InputPlan
-from pipeline.dataset.shards import SHARD_NAME, part_file, part_files
+from pipeline.dataset.shards import SHARD_NAME
 from pipeline.errors import OutputError
 from pipeline.runs.fingerprint import ROWS_PER_SHARD, differences, fingerprint, package_version
 from pipeline.storage import TEMPORARY_PREFIX, Location, locate

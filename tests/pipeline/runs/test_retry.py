@@ -8,10 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.dataset.columns import check_columns
+from pipeline.dataset.parts import Gathering, part_files
 from pipeline.dataset.plan import Span, plan_input
 from pipeline.dataset.reading import read_shards
 from pipeline.dataset.schema import build_table, output_schema
-from pipeline.dataset.shards import gather_parts, part_files, write_shard
+from pipeline.dataset.shards import write_shard
 from pipeline.records import RowResult
 from pipeline.runs.directory import RunDirectory
 from pipeline.runs.retry import begin_retry, count_error_rows, end_retry, merge_retry, open_retry
@@ -38,7 +39,7 @@ def gathered(tmp_path):
         numbers = range(shard.first_row, shard.first_row + shard.num_rows)
         write_shard(stage.shards, shard, build_table(table, [BAD if i in BAD_ROWS else GOOD for i in numbers], "stars"))
     schema = output_schema(plan.schema.append(pa.field("id", pa.string())), "stars")
-    gather_parts(plan, stage.shards, stage.parts, schema, 5)
+    Gathering(plan, stage.shards, stage.parts, schema, 5).gather(range(5))
     return plan, columns, stage
 
 
