@@ -3,12 +3,13 @@
 Everything is numpy, because numpy crosses Ray at half the cost of torch tensors. Suffixes: R rows, T tokens.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.records import TokenArray
+from pipeline.records import PromptRow, TokenArray
 
 MAX_DEATHS = 3  # of a model in a row, or silences, without an answer between them, until its calls are given up
 
@@ -41,11 +42,36 @@ class ProposeCohort:
 
 @dataclass(frozen=True, slots=True)
 class ScoreCohort:
-    """What the reward model gets in one call: R rows, each with its slot and its whole token prefix."""
+    """What a reward gets in one call: R conversations, each with the slot that its prefix may be cached in.
+
+    `rows` are the prompts, with the input columns that the reward asked for. `response_tokens` concatenates the R
+    responses so far, in the policy's tokens and without what ended them; `response_lengths_R` cuts them. `texts` are
+    the same as text where the reward reads text. `room_R` is how many tokens a response may still grow by.
+    """
 
     slots_R: npt.NDArray[np.int32]
-    prefix_tokens: TokenArray
-    prefix_lengths_R: npt.NDArray[np.int32]
+    rows: tuple[PromptRow, ...]
+    response_tokens: TokenArray
+    response_lengths_R: npt.NDArray[np.int32]
+    finished_R: npt.NDArray[np.bool_]
+    room_R: npt.NDArray[np.int32]
+    texts: tuple[str, ...] | None = None
+
+    @classmethod
+    def of_texts(cls, rows: Sequence[PromptRow], texts: Sequence[str], finished: Sequence[bool]) -> "ScoreCohort":
+        """Responses that exist already, in slots of their own."""
+        nothing = np.zeros(len(rows), np.int32)
+        slots_R = np.arange(len(rows), dtype=np.int32)
+        finished_R = np.array(finished, np.bool_)
+        return cls(slots_R, tuple(rows), np.zeros(0, np.int32), nothing, finished_R, nothing, tuple(texts))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def conversations(self) -> Iterator[tuple[PromptRow, TokenArray, str | None]]:
+        """Each row's prompt, response tokens and response text."""
+        responses = split_prefixes(self.response_tokens, self.response_lengths_R)
+        return zip(self.rows, responses, self.texts or [None] * len(self), strict=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +89,10 @@ class CallStats:
     sampling_s: float = 0.0
     shared_busy_s: float | None = None
     can_be_joined: bool = False
+
+    def of_rows(self, pushed_tokens_R: npt.NDArray[np.int32]) -> "CallStats":
+        """The same call with other rows' counts."""
+        return replace(self, pushed_tokens_R=pushed_tokens_R)
 
     @property
     def busy_s(self) -> float:
@@ -84,10 +114,12 @@ class Proposals:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """The reward model's answer: one float64 per row."""
+    """The reward's answer: one float64 per row; `faults` are the rows that could not be scored, by their place: the
+    kind of fault and a sentence about it. A fault never becomes a number."""
 
     rewards_R: npt.NDArray[np.float64]
     stats: CallStats
+    faults: dict[int, tuple[str, str]] = field(default_factory=dict)
 
 
 def split_prefixes(tokens: TokenArray, lengths_R: npt.NDArray[np.int32]) -> list[TokenArray]:

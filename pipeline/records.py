@@ -147,7 +147,8 @@ class PromptRow:
     """One input row after the checks of `pipeline.dataset.rows`.
 
     Exactly one of `prompt`, `messages` and `error` is set. `row_index` is the row's place in the whole input;
-    `sampling_overrides` holds the row's own `sampling_params`, already checked, a `seed` among them if it has one.
+    `sampling_overrides` holds the row's own `sampling_params`, already checked, a `seed` among them if it has one;
+    `columns` the input columns that the reward asked for.
     """
 
     row_index: int
@@ -155,6 +156,7 @@ class PromptRow:
     prompt: str | None = None
     messages: tuple[dict[str, str], ...] | None = None
     sampling_overrides: dict[str, Any] = field(default_factory=dict)
+    columns: dict[str, Any] = field(default_factory=dict)
     error_type: str | None = None
     error: str | None = None
 

@@ -3,6 +3,21 @@
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
+from actors.rewards import load_reward
+from actors.rewards.classifier import PrefixReward
+from actors.rewards.conversations import ConversationReader
+from actors.rewards.interface import RewardContext
+
+
+def reward_of(config):
+    """The reward of a config, loaded here."""
+    return load_reward(config.reward, RewardContext.of(config))
+
+
+def prefix_reward(reader, engine, max_model_len):
+    """A reward of an engine whose prompts `reader` makes."""
+    return PrefixReward(ConversationReader(reader, False, "finished", max_model_len, 1000), engine)
+
 
 class LocalMethod:
     def __init__(self, method, executor):

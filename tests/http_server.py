@@ -7,11 +7,11 @@ from contextlib import contextmanager
 
 import uvicorn
 
-from actors.engines.fakes import FakePolicy, FakeReward
+from actors.engines.fakes import FakePolicy
 from actors.serving.api import Server, build_api
 from actors.serving.server_config import ServeConfig
 from tests.configs import fake_config
-from tests.handles import LocalHandle, LocalMethod
+from tests.handles import LocalHandle, LocalMethod, reward_of
 
 
 def serve_config(**sections):
@@ -32,7 +32,7 @@ def http_server(config, api_key_digest=None):
     """The base URL, and the Server behind it."""
     handles = [
         PingingHandle(FakePolicy(config.policy, config.engine)),
-        PingingHandle(FakeReward(config.reward, config.engine)),
+        PingingHandle(reward_of(config)),
     ]
     sock = socket.create_server(("127.0.0.1", 0))
     started, state = threading.Event(), {}

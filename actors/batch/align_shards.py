@@ -76,7 +76,8 @@ class AlignShards:
             self.pushing = asyncio.create_task(self._push_regularly())
         number = block.column("shard")[0].as_py()
         table = unpack_rows(block.column("rows")[0])
-        rows = check_rows(table, number * self.rows_per_shard, self.columns, self.duplicates)
+        first_row, asked = number * self.rows_per_shard, self.config.reward.columns
+        rows = check_rows(table, first_row, self.columns, self.duplicates, asked)
         results = await asyncio.gather(*(self.coordinator.align(row) for row in rows))
         await self._push()
         return shard_block(number, build_table(table, results, self.config.strategy.name, self.config.keep_rejected))

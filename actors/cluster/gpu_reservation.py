@@ -46,13 +46,13 @@ class Reservation:
 
 
 @contextmanager
-def reserved(cluster: ClusterConfig, are_fake: bool = False) -> Iterator[Reservation]:
-    """Hold what the config asks for, until the block ends; fake models ask for nothing unless told to.
+def reserved(cluster: ClusterConfig, want_gpus: tuple[bool, bool] = (True, True)) -> Iterator[Reservation]:
+    """Hold what the config asks for, until the block ends; `want_gpus` says whether the policy and the reward take any.
 
     Raises:
         ConfigError: the cluster can never give it, or did not in time; the message does the sum.
     """
-    shares = share_gpus(cluster, cluster_gpus(), are_fake)
+    shares = share_gpus(cluster, cluster_gpus(), want_gpus)
     bundles = shares.bundles(cluster)
     if not bundles:
         nodes = _home_nodes()

@@ -44,15 +44,15 @@ class GpuShares:
         )
 
 
-def share_gpus(cluster: ClusterConfig, num_gpus: float, are_fake: bool = False) -> GpuShares:
+def share_gpus(cluster: ClusterConfig, num_gpus: float, want_gpus: tuple[bool, bool] = (True, True)) -> GpuShares:
     """GPUs of each actor: as configured; else one each if there are enough, else an even share, none without GPUs and
-    none for fake models.
+    none for a policy or a reward that wants none.
 
     Raises:
         ConfigError: the cluster's GPUs are too few; the message does the sum.
     """
-    unset = 0.0 if are_fake else None
-    asked = [unset if share is None else share for share in (cluster.gpus_per_policy, cluster.gpus_per_reward)]
+    configured = (cluster.gpus_per_policy, cluster.gpus_per_reward)
+    asked = [0.0 if share is None and not wants else share for share, wants in zip(configured, want_gpus, strict=True)]
     counts = [cluster.cells * cluster.policies_per_cell, cluster.cells * cluster.rewards_per_cell]
     given = sum(share * count for share, count in zip(asked, counts, strict=True) if share is not None)
     num_open = sum(count for share, count in zip(asked, counts, strict=True) if share is None)

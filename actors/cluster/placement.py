@@ -19,7 +19,9 @@ from actors.engines.backends import Role
 from actors.models.policy import MAX_CONCURRENT_CALLS, PolicyActor
 from actors.models.process_memory import free_device_bytes, free_host_bytes
 from actors.models.reward import RewardActor
-from pipeline.config.decoding import Decoding, EngineConfig, RewardConfig
+from actors.rewards.interface import RewardContext
+from pipeline.config.decoding import Decoding
+from pipeline.config.rewards import RewardConfig
 
 PEAK_TIMEOUT_S = 10.0
 
@@ -57,7 +59,7 @@ def start_models(config: Decoding, reservation: Reservation) -> Models:
     run_name = f"stars-{uuid.uuid4().hex[:8]}"
     cells = (_start_cell(config, reservation, number, run_name) for number in range(config.cluster.cells))
     models = Models(tuple(cells))
-    names = {role: getattr(config, role).model or getattr(config, role).backend for role in ("policy", "reward")}
+    names = {"policy": config.policy.title, "reward": config.reward.title}
     loading = [LoadingModel(role, names[role], handle) for role, handle in models.with_roles()]
     wait_until_loaded(loading, config.coordinator.call_timeout_s)
     return models
@@ -66,7 +68,7 @@ def start_models(config: Decoding, reservation: Reservation) -> Models:
 def _start_cell(config: Decoding, reservation: Reservation, number: int, run_name: str) -> Cell:
     cluster, shares = config.cluster, reservation.shares
     num_policies, num_rewards = cluster.policies_per_cell, cluster.rewards_per_cell
-    reward_engine = config.reward_engine
+    context = RewardContext.of(config)
 
     def start(actor_class: type, role: Role, index: int, gpus: float, *arguments: Any) -> Any:
         actor = index if role == "policy" else num_policies + index
@@ -79,18 +81,18 @@ def _start_cell(config: Decoding, reservation: Reservation, number: int, run_nam
             start(PolicyActor, "policy", i, shares.policy, config.policy, config.engine) for i in range(num_policies)
         ),
         rewards=tuple(
-            start(RewardActor, "reward", i, shares.reward, config.reward, reward_engine) for i in range(num_rewards)
+            start(RewardActor, "reward", i, shares.reward, config.reward, context) for i in range(num_rewards)
         ),
     )
 
 
-def start_reward_model(reward: RewardConfig, engine: EngineConfig, num_gpus: float | None, timeout_s: float) -> Any:
-    """A reward model alone, loaded; with null for its share, on a GPU of its own where there is one."""
-    has_gpu = ray.cluster_resources().get("GPU", 0.0) >= 1 and reward.backend != "fake"
+def start_reward(reward: RewardConfig, context: RewardContext, num_gpus: float | None, timeout_s: float) -> Any:
+    """A reward alone, loaded; with null for its share, on a GPU of its own where there is one."""
+    has_gpu = ray.cluster_resources().get("GPU", 0.0) >= 1 and not reward.is_fake
     share = float(has_gpu) if num_gpus is None else num_gpus
     name = f"stars-{uuid.uuid4().hex[:8]}-judge"
-    handle = _start(RewardActor, name, share, "DEFAULT", reward, engine)
-    loading = LoadingModel("reward", reward.model or reward.backend, handle)
+    handle = _start(RewardActor, name, share, "DEFAULT", reward, context)
+    loading = LoadingModel("reward", reward.title, handle)
     wait_until_loaded([loading], timeout_s)
     return handle
 

@@ -8,9 +8,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from actors.coordination.stopping import HALF_CHARACTER
 from pipeline.records import CandidateRecord, Judgement, Report, TokenArray
-
-HALF_CHARACTER = "\ufffd"  # what a tokenizer writes for bytes that are not yet, or no longer, a whole character
 
 
 class CandidateLog:

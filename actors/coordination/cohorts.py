@@ -27,7 +27,7 @@ from pipeline.errors import ModelDied, ModelError, ModelOutOfMemory, RowError
 from pipeline.protocol import MAX_DEATHS, CallStats
 from pipeline.runs.usage import RoleUsage
 
-MAX_CALLS = 2  # per model: one computing, one in the mailbox
+MAX_CALLS = 2  # per model: one computing, one in the mailbox, so that it does not idle while an answer travels
 MAX_JOINED_CALLS = 8
 # A call costs nearly the same for few rows as for many, so few wait for company. A model that is busy anyway is sent
 # more than two thirds of a full cohort, lest the rows break up into three or more groups that never meet again.
@@ -53,6 +53,8 @@ class CohortQueue:
     slots: range
     call: Callable[[list[Any]], Awaitable[CallStats]]
     num_sources: int = 1
+    max_calls: int = MAX_CALLS
+    rows_per_call: int | None = None  # most that are worth one call, where rows do not gain by company
     waiting: deque[Any] = field(default_factory=deque)
     num_calls: int = 0
     num_rows: int = 0  # that live on this actor and wait or are under way, here or at the other model
@@ -65,7 +67,7 @@ class CohortQueue:
 
     def take(self, most: int, enough: int) -> list[Any]:
         """The next cohort of at most `most` rows, or nothing if it is better to wait for `enough` of them."""
-        max_calls = MAX_JOINED_CALLS if self.can_be_joined else MAX_CALLS
+        max_calls = MAX_JOINED_CALLS if self.can_be_joined else self.max_calls
         if self.is_careful:
             max_calls = 1
         if not self.waiting or self.num_calls >= max_calls or len(self.waiting) < enough:
@@ -165,10 +167,10 @@ class CohortScheduler:
 
     def _dispatch(self, queue: CohortQueue) -> bool:
         is_anything_under_way = any(q.num_calls for q in self.queues)
-        if is_anything_under_way and self.config.cohorts_in_flight == 1:
+        if is_anything_under_way and self.config.cohorts_in_flight == 1 and not queue.rows_per_call:
             return False
         share = -(-queue.num_rows // self.config.cohorts_in_flight)
-        most = min(share, queue.limit, self.config.max_cohort_size or share)
+        most = min(share, queue.limit, self.config.max_cohort_size or share, queue.rows_per_call or share)
         enough = min(most, -(-queue.num_rows // (self.config.cohorts_in_flight * queue.num_sources)))
         cohort = queue.take(most, int(self._fill(queue) * enough) if is_anything_under_way else 1)
         if cohort:
@@ -182,6 +184,8 @@ class CohortScheduler:
 
     def _fill(self, queue: CohortQueue) -> float:
         """The share of a full cohort that is worth a call now."""
+        if queue.rows_per_call:
+            return 0.0
         if queue.can_be_joined:
             return MIN_FILL_WHEN_JOINED
         if queue.num_calls:

@@ -32,8 +32,10 @@ from actors.coordination.requests import (
 from actors.coordination.row_session import CellShare, RowSession
 from actors.coordination.slots import SlotPool
 from actors.coordination.stopping import text_before_stop
-from actors.rendering.renderer import RenderedPrompt, Renderer
-from actors.rendering.renderers import make_renderer
+from actors.rendering.prompt_reader import PromptReader
+from actors.rendering.readers import make_reader
+from actors.rewards import traits_of
+from actors.rewards.interface import RewardTraits
 from pipeline.config.decoding import Decoding
 from pipeline.draws import row_key
 from pipeline.errors import RowError
@@ -55,7 +57,8 @@ class SegmentCoordinator:
             `engine.slots` slots.
         rewards: handles of its reward actors: `await reward.score.remote(cohort)` gives Scores. Each holds
             an even share of all of them. Any two lists of handles will do: actors, deployments, threads.
-        renderer: text to tokens; None makes the one that fits the config's models.
+        reader: how the policy reads; None makes the one that fits the config.
+        traits: what the reward can do; None finds them out.
         supervisors: by role, one per handle, replace models that hang; without them, a model that gives no answer fails
             the run.
     """
@@ -65,11 +68,14 @@ class SegmentCoordinator:
         config: Decoding,
         policies: Sequence[Any],
         rewards: Sequence[Any],
-        renderer: Renderer | None = None,
+        reader: PromptReader | None = None,
+        traits: RewardTraits | None = None,
         supervisors: dict[str, list[ActorSupervisor]] | None = None,
     ) -> None:
         self.config = config
-        self.renderer = renderer or make_renderer(config)
+        engine = config.engine
+        self.reader = reader or make_reader("policy", config.policy, config.prompt_as, engine.max_model_len)
+        self.traits = traits or traits_of(config)
         assert config.engine.slots is not None and config.engine.max_model_len is not None
         self.slots = SlotPool(config.engine.slots, len(policies))
         self.supervisors = supervisors or {}
@@ -79,7 +85,7 @@ class SegmentCoordinator:
             self._queues("policy", policies, config.engine.slots, self._propose_call),
             self._queues("reward", rewards, num_reward_slots, self._score_call),
         )
-        self.cell = CellShare(self.scheduler, self.slots, self.renderer, config.reward)
+        self.cell = CellShare(self.scheduler, self.slots, self.reader, self.traits)
         self._usage = CoordinatorUsage()
 
     @property
@@ -101,7 +107,10 @@ class SegmentCoordinator:
             slots = range(number * num_slots, min((number + 1) * num_slots, self.slots.num_slots))
             calls = ModelCalls(role, self.config.coordinator.call_timeout_s, supervisor)
             num_sources = len({slot // self.slots.slots_per_actor for slot in slots}) if role == "reward" else 1
-            queues.append(CohortQueue(role, slots, partial(call, handle, calls, slots.start), max(1, num_sources)))
+            queue = CohortQueue(role, slots, partial(call, handle, calls, slots.start), max(1, num_sources))
+            if role == "reward":
+                queue.rows_per_call, queue.max_calls = self.traits.rows_per_call, self.traits.max_calls + 1
+            queues.append(queue)
         return queues
 
     async def align(
@@ -132,11 +141,11 @@ class SegmentCoordinator:
         self, row: PromptRow, knobs: StrategyConfig, report: Report, seed: int, ledger: Ledger
     ) -> RowResult:
         sampling = self._sampling_of(row)
-        prompt = self.renderer.render(row)
+        prompt = self.reader.prompt_tokens(row)
         self._check_length(prompt, sampling)
         slots = await self.slots.acquire(knobs.num_lanes)
         try:
-            session = RowSession(self.cell, prompt, sampling, row_key(seed, str(row.row_id)), slots, ledger)
+            session = RowSession(self.cell, row, prompt, sampling, row_key(seed, str(row.row_id)), slots, ledger)
             log = CandidateLog(report) if self.config.keep_rejected else None
             task = Task(knobs, sampling, session.row_key, session, log or report)
             response = await STRATEGIES[knobs.name](task, session.propose, session.score)
@@ -150,23 +159,23 @@ class SegmentCoordinator:
         knobs = self.config.generation.model_dump() | row.sampling_overrides
         return SamplingParams(**{field.name: knobs[field.name] for field in fields(SamplingParams)})
 
-    def _check_length(self, prompt: RenderedPrompt, sampling: SamplingParams) -> None:
+    def _check_length(self, prompt: TokenArray, sampling: SamplingParams) -> None:
         limit = self.config.engine.max_model_len
-        policy_tokens = len(prompt.policy_tokens) + sampling.max_new_tokens
-        reward_tokens = len(prompt.reward_tokens) + sampling.max_new_tokens + len(self.renderer.closing_tokens)
-        if len(prompt.policy_tokens) == 0 or len(prompt.reward_tokens) == 0:
+        assert limit is not None
+        needed = len(prompt) + sampling.max_new_tokens
+        if len(prompt) == 0:
             raise RowError("empty_prompt", "the prompt has no tokens")
-        if max(policy_tokens, reward_tokens) > limit:
+        if needed > limit:
             raise RowError(
                 "prompt_too_long",
-                f"{len(prompt.policy_tokens)} prompt tokens and {sampling.max_new_tokens} new ones need "
-                f"{max(policy_tokens, reward_tokens)} of the {limit} that engine.max_model_len allows",
+                f"{len(prompt)} prompt tokens and {sampling.max_new_tokens} new ones need "
+                f"{needed} of the {limit} that engine.max_model_len allows",
             )
 
     def _result(
         self,
         response: Response,
-        prompt: RenderedPrompt,
+        prompt: TokenArray,
         knobs: StrategyConfig,
         sampling: SamplingParams,
         seed: int,
@@ -179,7 +188,7 @@ class SegmentCoordinator:
             finish_reason="stop" if response.finished else "length",
             response=text(response.tokens),
             reward=response.reward,
-            num_prompt_tokens=len(prompt.policy_tokens),
+            num_prompt_tokens=len(prompt),
             num_response_tokens=len(response.tokens),
             segments=response.segments,
             responses=tuple(text(tokens) for tokens, _ in candidates) if candidates else None,
@@ -188,7 +197,7 @@ class SegmentCoordinator:
         )
 
     def _text(self, sampling: SamplingParams, tokens: TokenArray) -> str:
-        return text_before_stop(self.renderer.text(tokens), sampling.stop)
+        return text_before_stop(self.reader.text(tokens), sampling.stop)
 
     def _error_result(self, error: RowError, knobs: StrategyConfig, seed: int, ledger: Ledger) -> RowResult:
         return RowResult(

@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline.errors import RowError
 from pipeline.protocol import Proposals, ProposeCohort, ScoreCohort, Scores
-from pipeline.records import DrawKey, EntropyStop, SamplingParams, Segment, TokenArray
+from pipeline.records import DrawKey, EntropyStop, PromptRow, SamplingParams, Segment, TokenArray
 
 
 @dataclass(slots=True)
@@ -63,8 +63,15 @@ class ProposeRequest:
 
 @dataclass(slots=True, eq=False)
 class ScoreRequest:
+    """`response` is the policy's tokens without what ended them, `text` the same where the reward reads text; it may
+    still grow by `room` tokens."""
+
     slot: int
-    prefix: TokenArray
+    row: PromptRow
+    response: TokenArray
+    text: str | None
+    finished: bool
+    room: int
     ledger: Ledger
     answer: "asyncio.Future[float]"
     submitted_s: float = 0.0
@@ -100,8 +107,12 @@ def score_cohort(requests: list[ScoreRequest], first_slot: int) -> ScoreCohort:
     """Lay requests out as the arrays that cross to the reward model whose first slot in the cell is `first_slot`."""
     return ScoreCohort(
         slots_R=np.array([r.slot - first_slot for r in requests], dtype=np.int32),
-        prefix_tokens=np.concatenate([r.prefix for r in requests]),
-        prefix_lengths_R=np.array([len(r.prefix) for r in requests], dtype=np.int32),
+        rows=tuple(r.row for r in requests),
+        response_tokens=np.concatenate([r.response for r in requests]),
+        response_lengths_R=np.array([len(r.response) for r in requests], dtype=np.int32),
+        finished_R=np.array([r.finished for r in requests], dtype=np.bool_),
+        room_R=np.array([r.room for r in requests], dtype=np.int32),
+        texts=tuple(r.text or "" for r in requests) if requests[0].text is not None else None,
     )
 
 
@@ -120,9 +131,15 @@ def answer_proposals(requests: list[ProposeRequest], proposals: Proposals) -> No
 
 
 def answer_scores(requests: list[ScoreRequest], scores: Scores) -> None:
-    """Give every row its reward and charge its ledger."""
+    """Give every row its reward, or its fault, and charge its ledger. What is no finite number is a fault too."""
     for i, request in enumerate(requests):
         request.ledger.reward_calls += 1
         request.ledger.reward_tokens += int(scores.stats.pushed_tokens_R[i])
-        if not request.answer.done():
+        if request.answer.done():
+            continue
+        if i in scores.faults:
+            request.answer.set_exception(RowError(*scores.faults[i]))
+        elif not math.isfinite(scores.rewards_R[i]):
+            request.answer.set_exception(RowError("non_finite_reward", f"the reward gave {scores.rewards_R[i]}"))
+        else:
             request.answer.set_result(float(scores.rewards_R[i]))

@@ -4,7 +4,6 @@ Invariant: a lane's slot is the row's own, or one borrowed that no other row wan
 """
 
 import asyncio
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,21 +11,20 @@ import numpy as np
 from actors.coordination.cohorts import CohortScheduler
 from actors.coordination.requests import Ledger, ProposeRequest, ScoreRequest
 from actors.coordination.slots import SlotPool
-from actors.coordination.stopping import end_at_stop, tokens_of_answer
-from actors.rendering.renderer import RenderedPrompt, Renderer
-from pipeline.config.decoding import RewardConfig
-from pipeline.errors import RowError
-from pipeline.records import DrawKey, EntropyStop, SamplingParams, Segment, TokenArray
+from actors.coordination.stopping import answer_text, end_at_stop, tokens_of_answer
+from actors.rendering.prompt_reader import PromptReader
+from actors.rewards.interface import RewardTraits
+from pipeline.records import DrawKey, EntropyStop, PromptRow, SamplingParams, Segment, TokenArray
 
 
 @dataclass(frozen=True, slots=True)
 class CellShare:
-    """What all rows of a cell share: its queues, its slots, the way to text, and how the reward model reads."""
+    """What all rows of a cell share: its queues, its slots, the policy's way of reading, and what the reward can do."""
 
     scheduler: CohortScheduler
     slots: SlotPool
-    renderer: Renderer
-    reward: RewardConfig
+    reader: PromptReader
+    reward: RewardTraits
 
 
 class RowSession:
@@ -34,7 +32,8 @@ class RowSession:
 
     Args:
         cell: what it shares with the other rows of its cell.
-        prompt: as each model reads it.
+        row: its prompt.
+        prompt_tokens: the same as the policy reads it.
         sampling: how its tokens are drawn.
         key: of all its draws, `pipeline.draws.row_key`.
         slots: its own, one per lane.
@@ -44,14 +43,16 @@ class RowSession:
     def __init__(
         self,
         cell: CellShare,
-        prompt: RenderedPrompt,
+        row: PromptRow,
+        prompt_tokens: TokenArray,
         sampling: SamplingParams,
         key: int,
         slots: list[int],
         ledger: Ledger,
     ) -> None:
         self.cell = cell
-        self.prompt = prompt
+        self.row = row
+        self.prompt_tokens = prompt_tokens
         self.sampling = sampling
         self.row_key = key
         self.slots = slots
@@ -94,44 +95,26 @@ class RowSession:
         stop: EntropyStop | None = None,
     ) -> Segment:
         """One candidate continuation of the response; see `pipeline.records.Propose`."""
-        prefix = np.concatenate([self.prompt.policy_tokens, response_tokens])
+        prefix = np.concatenate([self.prompt_tokens, response_tokens])
         answer: asyncio.Future[Segment] = asyncio.get_running_loop().create_future()
         request = ProposeRequest(
             self.slot(lane), prefix, num_tokens, self.row_key, key, self.sampling, self.ledger, answer, stop
         )
         self.cell.scheduler.submit_proposal(request)
         segment = await answer
-        return end_at_stop(segment, response_tokens, self.sampling.stop, self.cell.renderer.text)
+        return end_at_stop(segment, response_tokens, self.sampling.stop, self.cell.reader.text)
 
     async def score(self, response_tokens: TokenArray, finished: bool, lane: int = 0) -> float:
-        """Reward of prompt + response so far; raises RowError when it is not a finite number."""
-        prefix = reward_prefix(
-            self.prompt.reward_tokens,
-            response_tokens,
-            finished,
-            self.cell.reward,
-            self.cell.renderer,
-            self.sampling.stop,
-        )
+        """Reward of prompt + response so far; raises RowError when the reward cannot give one."""
+        cell, answer_tokens = self.cell, response_tokens
+        if finished:
+            answer_tokens = tokens_of_answer(response_tokens, self.sampling.stop, cell.reader.text)
+        text = None
+        if cell.reward.reads_text:
+            text = answer_text(cell.reader.text(response_tokens), self.sampling.stop, finished)
+        room = 0 if finished else self.sampling.max_new_tokens - len(response_tokens)
         answer: asyncio.Future[float] = asyncio.get_running_loop().create_future()
-        self.cell.scheduler.submit_score(ScoreRequest(self.slot(lane), prefix, self.ledger, answer))
-        reward = await answer
-        if not math.isfinite(reward):
-            raise RowError("non_finite_reward", f"the reward model gave {reward}")
-        return reward
-
-
-def reward_prefix(
-    prompt_tokens: TokenArray,
-    response_tokens: TokenArray,
-    finished: bool,
-    config: RewardConfig,
-    renderer: Renderer,
-    stop: tuple[str, ...] = (),
-) -> TokenArray:
-    """What the reward model reads: its own prompt, the response without what ended it, and the end of the assistant's
-    turn where `close_turn` asks for it."""
-    answer_tokens = tokens_of_answer(response_tokens, stop, renderer.text) if finished else response_tokens
-    closes = config.close_turn == "always" or (config.close_turn == "finished" and finished)
-    parts = [prompt_tokens, answer_tokens, renderer.closing_tokens] if closes else [prompt_tokens, answer_tokens]
-    return np.concatenate(parts)
+        cell.scheduler.submit_score(
+            ScoreRequest(self.slot(lane), self.row, answer_tokens, text, finished, room, self.ledger, answer)
+        )
+        return await answer

@@ -11,12 +11,19 @@ import numpy as np
 from pipeline.records import Segment, TokenArray
 
 Text = Callable[[TokenArray], str]
+HALF_CHARACTER = "\ufffd"  # what a tokenizer writes for bytes that are not yet, or no longer, a whole character
 
 
 def text_before_stop(text: str, stop: tuple[str, ...]) -> str:
     """What comes before the first stop sequence."""
     places = [place for sequence in stop if (place := text.find(sequence)) >= 0]
     return text[: min(places)] if places else text
+
+
+def answer_text(text: str, stop: tuple[str, ...], finished: bool) -> str:
+    """What a reward reads of a response's text: nothing of a stop sequence, and no half character at its end."""
+    before = text_before_stop(text, stop)
+    return before if finished else before.rstrip(HALF_CHARACTER)
 
 
 def end_at_stop(segment: Segment, response_tokens: TokenArray, stop: tuple[str, ...], text: Text) -> Segment:

@@ -3,7 +3,8 @@
 from importlib import import_module
 from typing import Any, Literal
 
-from pipeline.config.decoding import EngineConfig, ModelConfig
+from pipeline.config.decoding import EngineConfig
+from pipeline.config.model import ModelConfig
 
 Role = Literal["policy", "reward"]
 
@@ -16,6 +17,6 @@ LOADERS: dict[tuple[Role, str], tuple[str, str]] = {
 
 
 def load_engine(role: Role, config: ModelConfig, engine: EngineConfig) -> Any:
-    """The engine of a role: `propose(ProposeCohort) -> Proposals` or `score(ScoreCohort) -> Scores`."""
+    """The engine of a role: `propose(cohort) -> Proposals`, or `score(slots_R, prefixes) -> rewards_R, CallStats`."""
     module, name = LOADERS[role, config.backend]
     return getattr(import_module(module), name)(config, engine)

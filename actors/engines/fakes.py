@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from actors.engines.prefix_plan import TokenTable, plan_feeds
-from pipeline.config.decoding import EngineConfig, ModelConfig
+from pipeline.config.decoding import EngineConfig
+from pipeline.config.model import ModelConfig
 from pipeline.draws import token_subkeys
-from pipeline.protocol import CallStats, Proposals, ProposeCohort, ScoreCohort, Scores, split_prefixes
+from pipeline.protocol import CallStats, Proposals, ProposeCohort, split_prefixes
 from pipeline.records import TokenArray
 
 FAKE_END_TOKEN = 256  # one past the 256 byte tokens of the fake renderer
@@ -105,10 +106,11 @@ def _stops(cohort: ProposeCohort, words_RT: npt.NDArray[np.int64]) -> npt.NDArra
 class FakeReward(FakeModel):
     """Rewards the share of vowels among the last 16 tokens of a prefix: cheap, deterministic, in [0, 1]."""
 
-    def score(self, cohort: ScoreCohort) -> Scores:
+    def score(
+        self, slots_R: npt.NDArray[np.int32], prefixes: list[TokenArray]
+    ) -> tuple[npt.NDArray[np.float64], CallStats]:
         started_s = self.clock.time()
-        prefixes = split_prefixes(cohort.prefix_tokens, cohort.prefix_lengths_R)
-        pushed_R = self.catch_up(cohort.slots_R, prefixes, keep_last=False)
+        pushed_R = self.catch_up(slots_R, prefixes, keep_last=False)
         vowels = np.frombuffer(b"aeiou", dtype=np.uint8)
         rewards_R = np.array([np.isin(prefix[-16:], vowels).mean() for prefix in prefixes])
-        return Scores(rewards_R, self.stats(pushed_R, started_s))
+        return rewards_R, self.stats(pushed_R, started_s)

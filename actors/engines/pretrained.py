@@ -8,7 +8,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from actors.engines.packed_linear import pack_linears
 from actors.engines.policy_engine import PolicyEngine
 from actors.engines.reward_engine import RewardEngine
-from pipeline.config.decoding import EngineConfig, ModelConfig
+from pipeline.config.decoding import EngineConfig
+from pipeline.config.model import ModelConfig
 from pipeline.errors import ConfigError
 
 

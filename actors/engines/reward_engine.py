@@ -7,6 +7,7 @@ that is not padding, which is the wrong place where the pad token equals the end
 import time
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from transformers import PreTrainedModel
 
@@ -14,7 +15,8 @@ from actors.engines.prefix_plan import Feed
 from actors.engines.slot_model import SlotModel
 from pipeline.config.decoding import EngineConfig
 from pipeline.errors import ConfigError
-from pipeline.protocol import CallStats, ScoreCohort, Scores, split_prefixes
+from pipeline.protocol import CallStats
+from pipeline.records import TokenArray
 
 
 class RewardEngine:
@@ -37,18 +39,19 @@ class RewardEngine:
         self.slots = SlotModel(model, engine)
 
     @torch.inference_mode()
-    def score(self, cohort: ScoreCohort) -> Scores:
-        """The reward of each row's whole prefix, float64 [R]. Slots must differ within a cohort."""
+    def score(
+        self, slots_R: npt.NDArray[np.int32], prefixes: list[TokenArray]
+    ) -> tuple[npt.NDArray[np.float64], CallStats]:
+        """The reward of each row's whole prefix, float64 [R], and what it cost. Slots must differ."""
         started_s = time.time()
-        prefixes = split_prefixes(cohort.prefix_tokens, cohort.prefix_lengths_R)
         hidden: dict[int, torch.Tensor] = {}
 
         def keep_last_hidden(feed: Feed, hidden_H: torch.Tensor) -> None:
             hidden[feed.row] = hidden_H
 
-        pushed_R = self.slots.catch_up(cohort.slots_R.astype(np.int64), prefixes, False, keep_last_hidden)
+        pushed_R = self.slots.catch_up(slots_R.astype(np.int64), prefixes, False, keep_last_hidden)
         # Row by row, because a matrix-vector product rounds differently with the number of rows.
         rewards = [self.slots.model.score(hidden[row]) for row in range(len(prefixes))]
-        rewards_R = torch.cat(rewards).double().cpu().numpy()
+        rewards_R = torch.cat(rewards).double().cpu().numpy() if rewards else np.zeros(0)
         ended_s = time.time()
-        return Scores(rewards_R, CallStats(pushed_R, started_s, ended_s, prefill_s=ended_s - started_s))
+        return rewards_R, CallStats(pushed_R, started_s, ended_s, prefill_s=ended_s - started_s)

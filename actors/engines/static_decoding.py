@@ -14,8 +14,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 import torch
 
-from actors.engines.decoding import Call
 from actors.engines.sampling import Sampler
+from actors.engines.shrinking_decoding import Call
 from actors.engines.slot_model import SlotModel
 
 INVALID = -2  # stands for a token drawn from logits that were not finite

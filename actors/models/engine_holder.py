@@ -8,12 +8,11 @@ fragments, so it is loaded anew before the next call.
 import gc
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from actors.engines.backends import Role, load_engine
-from pipeline.config.decoding import EngineConfig, ModelConfig
+from actors.engines.backends import Role
 from pipeline.errors import ModelOutOfMemory
 
 ALLOCATION_FAILURES = ("out of memory", "allocate memory")
@@ -21,13 +20,17 @@ MAX_MESSAGE_CHARACTERS = 200
 
 
 class EngineHolder:
-    """Loads an engine, lends it call by call, loads it again after it ran out of memory."""
+    """Loads an engine, lends it call by call, loads it again after it ran out of memory.
 
-    def __init__(self, role: Role, config: ModelConfig, engine: EngineConfig) -> None:
+    Args:
+        role: whose engine it is.
+        load: loads it.
+    """
+
+    def __init__(self, role: Role, load: Callable[[], Any]) -> None:
         self.role: Role = role
-        self.config = config
-        self.engine_config = engine
-        self._engine: Any = load_engine(role, config, engine)
+        self.load = load
+        self._engine: Any = load()
         self._one_at_a_time = threading.Lock()  # Serve runs calls in threads
 
     @contextmanager
@@ -40,7 +43,7 @@ class EngineHolder:
         with self._one_at_a_time:
             if self._engine is None:
                 _free_memory()
-                self._engine = load_engine(self.role, self.config, self.engine_config)
+                self._engine = self.load()
             try:
                 yield self._engine
                 return

@@ -1,9 +1,13 @@
 """The policy actor: a plain class around one policy engine; placement turns it into a Ray actor."""
 
+from functools import partial
+
+from actors.engines.backends import load_engine
 from actors.models.continuous_batching import ContinuousBatching
 from actors.models.engine_holder import EngineHolder
 from actors.models.process_memory import peak_bytes
-from pipeline.config.decoding import EngineConfig, ModelConfig
+from pipeline.config.decoding import EngineConfig
+from pipeline.config.model import ModelConfig
 from pipeline.protocol import Proposals, ProposeCohort
 
 MAX_CONCURRENT_CALLS = 16  # threads of the actor: a call beyond them waits in its mailbox and joins nothing
@@ -18,7 +22,7 @@ class PolicyActor:
     """
 
     def __init__(self, config: ModelConfig, engine: EngineConfig) -> None:
-        self.calls = ContinuousBatching(EngineHolder("policy", config, engine))
+        self.calls = ContinuousBatching(EngineHolder("policy", partial(load_engine, "policy", config, engine)))
 
     def propose(self, cohort: ProposeCohort) -> Proposals:
         """One candidate segment per row of the cohort; raises ModelOutOfMemory."""

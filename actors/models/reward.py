@@ -1,26 +1,30 @@
-"""The reward actor: a plain class around one reward engine; placement turns it into a Ray actor."""
+"""The reward actor: a plain class around one reward; placement turns it into a Ray actor."""
+
+from functools import partial
 
 from actors.models.engine_holder import EngineHolder
 from actors.models.process_memory import peak_bytes
-from pipeline.config.decoding import EngineConfig, RewardConfig
+from actors.rewards import load_reward
+from actors.rewards.interface import RewardContext
+from pipeline.config.rewards import RewardConfig
 from pipeline.protocol import ScoreCohort, Scores
 
 
 class RewardActor:
-    """Loads the reward model once, then gives one scalar per row and call.
+    """Loads a reward once, then gives one number per row and call.
 
     Args:
-        config: the reward model's section of the config.
-        engine: the cache's shape; `slots` and `max_model_len` must be set.
+        config: the reward's section of the config.
+        context: what it is told of the rest; `slots` and `max_model_len` must be set.
     """
 
-    def __init__(self, config: RewardConfig, engine: EngineConfig) -> None:
-        self.holder = EngineHolder("reward", config, engine)
+    def __init__(self, config: RewardConfig, context: RewardContext) -> None:
+        self.holder = EngineHolder("reward", partial(load_reward, config, context))
 
     def score(self, cohort: ScoreCohort) -> Scores:
-        """The reward of every row of the cohort; raises ModelOutOfMemory."""
-        with self.holder.engine() as engine:
-            return engine.score(cohort)
+        """The reward of every row of the cohort, or its fault; raises ModelOutOfMemory."""
+        with self.holder.engine() as reward:
+            return reward.score(cohort)
 
     def ping(self) -> str:
         """Answers once the model is loaded."""

@@ -1,7 +1,4 @@
-"""Prompts and responses of transformers models: chat templates, tokenizers, and special tokens that must stay text.
-
-Both models share one tokenizer, so the policy's response tokens are the reward model's too.
-"""
+"""Prompts and responses of transformers models: chat templates, tokenizers, and special tokens that must stay text."""
 
 import re
 import sys
@@ -11,7 +8,7 @@ import jinja2
 import numpy as np
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from actors.rendering.renderer import Messages, messages_of
+from actors.rendering.prompt_reader import Messages, messages_of
 from pipeline.config.decoding import PromptAs
 from pipeline.errors import ConfigError, RowError
 from pipeline.records import PromptRow, TokenArray
@@ -65,15 +62,6 @@ class ChatReader:
         turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "ANSWER"}]
         text = self.tokenizer.apply_chat_template(turns, tokenize=False)
         return self.tokenizer(text.rpartition("ANSWER")[2], add_special_tokens=False)["input_ids"]
-
-
-def check_same_vocabulary(policy_model: str, reward_model: str, policy: ChatReader, reward: ChatReader) -> None:
-    """Raises ConfigError where the reward model would read the policy's tokens as others."""
-    if policy.tokenizer.get_vocab() != reward.tokenizer.get_vocab():
-        raise ConfigError(
-            f"reward.model {reward_model!r} has another tokenizer than policy.model "
-            f"{policy_model!r}; both must share one vocabulary"
-        )
 
 
 def load_tokenizer(role: str, model: str) -> PreTrainedTokenizerBase:

@@ -14,6 +14,7 @@ from ray.serve import Application
 from actors.cluster.placement import hidden_gpus
 from actors.models.policy import MAX_CONCURRENT_CALLS, PolicyActor
 from actors.models.reward import RewardActor
+from actors.rewards.interface import RewardContext
 from actors.serving.ingress import Ingress
 from actors.serving.server_config import ServeConfig
 from actors.startup.ready_models import check_models, placed_models
@@ -39,7 +40,7 @@ def build_application(config: ServeConfig) -> Application:
         for i in range(cluster.policies_per_cell)
     ]
     rewards = [
-        _model(RewardActor, f"reward-{i}", shares.reward, config).bind(config.reward, config.reward_engine)
+        _model(RewardActor, f"reward-{i}", shares.reward, config).bind(config.reward, RewardContext.of(config))
         for i in range(cluster.rewards_per_cell)
     ]
     ingress = serve.deployment(serve.ingress()(Ingress), name="ingress")

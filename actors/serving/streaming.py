@@ -62,7 +62,7 @@ async def _framed(
 
 
 async def _chunks(generation: Generation, replies: Replies, watch: Watch, show_rejected: bool) -> AsyncIterator[bytes]:
-    text = generation.coordinator.renderer.text
+    text = generation.coordinator.reader.text
     streams = [TextStream(text, generation.plan.stop) for _ in generation.plan.rows]
     begun: set[int] = set()
     async for event in generation.events():

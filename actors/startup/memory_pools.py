@@ -6,7 +6,7 @@ from actors.engines.backends import Role
 from actors.startup.engine_shape import MemoryPool
 from actors.startup.memory import ModelMemory
 from actors.startup.model_limits import ModelConfigs
-from pipeline.config.decoding import ModelConfig
+from pipeline.config.model import ModelConfig
 
 
 def find_memory_pools(

@@ -3,7 +3,9 @@
 from typing import TYPE_CHECKING
 
 from actors.engines.backends import Role
-from pipeline.config.decoding import EngineConfig, ModelConfig, RewardConfig
+from pipeline.config.decoding import EngineConfig
+from pipeline.config.model import ModelConfig
+from pipeline.config.rewards import ClassifierReward, RewardConfig
 from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ def read_reward_config(reward: RewardConfig) -> ModelConfigs:
     Raises:
         ConfigError: it cannot be read, or is no reward model.
     """
-    if reward.backend == "fake":
+    if reward.is_fake or not isinstance(reward, ClassifierReward):
         return {}
     config = _read_config("reward", reward.model)
     _check_reward(reward.model, config)

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from actors.engines.backends import Role
 from actors.engines.packed_linear import PACKED_DTYPES
 from actors.startup.memory import ModelMemory
-from pipeline.config.decoding import ModelConfig
+from pipeline.config.model import ModelConfig
 
 AUTO_CLASSES: dict[Role, Any] = {"policy": AutoModelForCausalLM, "reward": AutoModelForSequenceClassification}
 

@@ -16,6 +16,7 @@ from actors.startup.engine_shape import MemoryPool, ShapeBounds, expected_peaks,
 from actors.startup.memory_pools import find_memory_pools
 from actors.startup.model_limits import ModelConfigs, longest_model_len, read_model_configs
 from pipeline.config.decoding import Decoding
+from pipeline.config.model import ModelConfig
 
 Report = Callable[[str], None]
 
@@ -73,8 +74,10 @@ def placed_models(checked: CheckedModels) -> Iterator[PlacedModels]:
     """
     decoding = checked.decoding
     bounds = ShapeBounds(decoding.strategy.num_lanes, decoding.generation.max_new_tokens, checked.max_model_len)
-    with cluster(), reserved(decoding.cluster, decoding.are_fake) as reservation:
-        models = {"policy": decoding.policy, "reward": decoding.reward}
+    with cluster(), reserved(decoding.cluster, decoding.want_gpus) as reservation:
+        models: dict[Role, ModelConfig] = {"policy": decoding.policy}
+        if decoding.reward.models:
+            models["reward"] = decoding.reward.models[0]
         pools = find_memory_pools(models, checked.model_configs, reservation)
         engine = fit_engine(decoding.engine, bounds, pools)
         yield PlacedModels(decoding.model_copy(update={"engine": engine}), reservation, pools)
@@ -104,7 +107,7 @@ def ready_models(decodings: Sequence[Decoding], report: Report) -> Iterator[Read
         decoding, wanted = placed.decoding, decodings[0].engine
         if None in (wanted.slots, wanted.max_model_len) and placed.pools:
             report(f"room for {decoding.engine.slots} slots of {decoding.engine.max_model_len} tokens")
-        names = dict.fromkeys(model.model or model.backend for model in (decoding.policy, decoding.reward))
+        names = dict.fromkeys((decoding.policy.title, decoding.reward.title))
         report(f"loading {' and '.join(names)} …")
         with loaded_models(placed) as models:
             yield ReadyModels(models, decoding, placed.expected_peaks)

@@ -3,6 +3,7 @@
 Invariant: nothing is written but to the console. What would stop the run stops the dry run, with the same line.
 """
 
+from contextlib import suppress
 from dataclasses import replace
 
 from rich.console import Console
@@ -11,14 +12,14 @@ from actors.batch.progress import format_seconds
 from actors.cluster.gpu_reservation import Reservation, cluster_gpus
 from actors.cluster.gpu_shares import share_gpus, sum_shown
 from actors.cluster.session import cluster
-from actors.rendering.renderer import RenderedPrompt, Renderer
-from actors.rendering.renderers import make_renderer
+from actors.rendering.readers import make_reader
+from actors.rewards import shown
 from actors.startup.engine_shape import MemoryPool
 from actors.startup.ready_models import PlacedModels, check_models, loaded_models, placed_models
 from jobs.align.probe import PROBE_ROWS, Probe, is_at_hand, read_head, run_probe
 from pipeline.config.align import AlignConfig
 from pipeline.config.cluster import ClusterConfig
-from pipeline.config.decoding import EngineConfig
+from pipeline.config.decoding import Decoding, EngineConfig
 from pipeline.dataset.columns import InputColumns
 from pipeline.dataset.plan import InputPlan
 from pipeline.dataset.shards import shard_numbers
@@ -36,17 +37,17 @@ def dry_run(config: AlignConfig, plan: InputPlan, columns: InputColumns, run: Ru
         StarsError: what a run would fail with.
     """
     console, plan = Console(soft_wrap=True, highlight=False, markup=False), run.kept_plan(plan)
-    rows = read_head(plan, columns, 2 * PROBE_ROWS)
+    rows = read_head(plan, columns, config.reward.columns, 2 * PROBE_ROWS)
     _show(console, "Input", _input_lines(config, plan, columns))
     _show(console, "Output", [_output_line(plan, run)])
     checked = check_models(config)
-    _show(console, "Prompt", _prompt_lines(config, make_renderer(config), rows))
+    _show(console, "Prompt", _prompt_lines(config, rows))
     with cluster():
-        _show(console, "Placement", _placement_lines(config.cluster, config.are_fake))
+        _show(console, "Placement", _placement_lines(config.cluster, config.want_gpus))
         with placed_models(checked) as placed:
             config = config.model_copy(update={"engine": placed.decoding.engine})
             _show(console, "Memory", _memory_lines(config.engine, placed.pools))
-            absent = [m.model for m in (config.policy, config.reward) if not is_at_hand(m)]
+            absent = [m.model for m in (config.policy, *config.reward.models) if not is_at_hand(m)]
             if absent or not rows:
                 why = f"{' and '.join(absent)} would have to be fetched first" if absent else "no rows"
                 _show(console, "Cost", [f"not probed: {why}"])
@@ -87,37 +88,27 @@ def _output_line(plan: InputPlan, run: RunDirectory) -> str:
     if run.is_finished:
         return f"{run.root}: finished, nothing to do"
     num_committed = plan.num_shards if "aligned" in run.manifest.gathered else len(shard_numbers(run.aligned.shards))
-    return f"{run.root}: {num_committed:,} of {plan.num_shards:,} shards are done"
+    return f"{run.root}: {num_committed:,} of {plan.num_shards:,} shards are committed"
 
 
-def _prompt_lines(config: AlignConfig, renderer: Renderer, rows: list[PromptRow]) -> list[str]:
-    first = _first_rendered(renderer, rows)
-    if first is None:
-        return [f"none of the first {len(rows)} rows can be rendered"]
-    row, prompt = first
-    closing = "" if config.reward.close_turn == "never" else renderer.shown(renderer.closing_tokens)
-    reward_text = f"{_shortened(renderer.shown(prompt.reward_tokens))}⟨response⟩{closing}"
-    return [
-        f"of row {row.row_id}, to the policy, {len(prompt.policy_tokens)} tokens:",
-        _shortened(renderer.shown(prompt.policy_tokens)),
-        f"to the reward model, {len(prompt.reward_tokens)} tokens and the response (turn closed: "
-        f"{config.reward.close_turn}):",
-        reward_text,
-    ]
-
-
-def _first_rendered(renderer: Renderer, rows: list[PromptRow]) -> tuple[PromptRow, RenderedPrompt] | None:
+def _prompt_lines(config: Decoding, rows: list[PromptRow]) -> list[str]:
+    """The first row that can be read, as each model reads it."""
+    reader = make_reader("policy", config.policy, config.prompt_as, config.engine.max_model_len)
     for row in rows:
         if row.error_type is None:
-            try:
-                return row, renderer.render(row)
-            except RowError:
-                continue
-    return None
+            with suppress(RowError):
+                tokens, reward_text = reader.prompt_tokens(row), shown(config, row)
+                return [
+                    f"of row {row.row_id}, to the policy, {len(tokens)} tokens:",
+                    _shortened(reader.shown(tokens)),
+                    "to the reward:",
+                    _shortened(reward_text),
+                ]
+    return [f"none of the first {len(rows)} rows can be read"]
 
 
-def _placement_lines(cluster: ClusterConfig, are_fake: bool) -> list[str]:
-    shares = share_gpus(cluster, cluster_gpus(), are_fake)
+def _placement_lines(cluster: ClusterConfig, want_gpus: tuple[bool, bool]) -> list[str]:
+    shares = share_gpus(cluster, cluster_gpus(), want_gpus)
     bundles = shares.bundles(cluster)
     if not bundles:
         return ["no GPUs: models on CPUs, the cells dealt to the nodes in turn"]

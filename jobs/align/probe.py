@@ -19,7 +19,8 @@ from actors.cluster.placement import Cell
 from actors.coordination.coordinator import SegmentCoordinator
 from actors.engines.backends import Role
 from pipeline.config.cluster import ClusterConfig
-from pipeline.config.decoding import Decoding, ModelConfig
+from pipeline.config.decoding import Decoding
+from pipeline.config.model import ModelConfig
 from pipeline.dataset.columns import InputColumns
 from pipeline.dataset.plan import InputPlan, Span
 from pipeline.dataset.reading import read_rows
@@ -69,11 +70,11 @@ class Probe:
         return cluster.cells * per_cell * self.wall_s(cluster) / 3600
 
 
-def read_head(plan: InputPlan, columns: InputColumns, num_rows: int) -> list[PromptRow]:
+def read_head(plan: InputPlan, columns: InputColumns, asked: tuple[str, ...], num_rows: int) -> list[PromptRow]:
     """The first rows, checked; whether an id comes twice is not looked at."""
     head = plan.head(num_rows)
     tables = list(read_rows(head, columns, Span(0, head.num_rows)))
-    return check_rows(pa.concat_tables(tables), 0, columns, NO_DUPLICATES) if tables else []
+    return check_rows(pa.concat_tables(tables), 0, columns, NO_DUPLICATES, asked) if tables else []
 
 
 def run_probe(config: Decoding, cell: Cell, rows: list[PromptRow], num_rows: int) -> Probe:

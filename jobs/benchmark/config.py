@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from pipeline.config.align import AlignConfig
-from pipeline.config.decoding import check_model_path
+from pipeline.config.model import check_model_path
 from pipeline.section import Section
 
 Size = Literal["tiny", "5M", "30M", "110M", "1B", "7B"]

@@ -7,12 +7,16 @@ import numpy as np
 
 from actors.coordination.coordinator import SegmentCoordinator
 from actors.engines.backends import load_engine
+from actors.models.engine_holder import EngineHolder
 from actors.models.policy import PolicyActor
 from actors.models.reward import RewardActor
-from actors.rendering.renderer import RenderedPrompt
+from actors.rewards.classifier import PrefixReward
+from actors.rewards.conversations import ConversationReader
+from actors.rewards.interface import RewardTraits
 from jobs.benchmark.measurement import Measurement, ProcessUsage, Stopwatch, lockstep_measurement, process_usage
 from jobs.benchmark.workload import Lockstep, Workload
-from pipeline.config.decoding import Decoding
+from pipeline.config.decoding import Decoding, EngineConfig
+from pipeline.config.rewards import ClassifierReward
 from pipeline.draws import row_key
 from pipeline.protocol import ProposeCohort
 from pipeline.records import PromptRow, TokenArray
@@ -25,24 +29,35 @@ class MeasuredPolicyActor(PolicyActor):
 
 
 class MeasuredRewardActor(RewardActor):
+    """A classifier that reads prompts which are tokens already."""
+
+    def __init__(self, config: ClassifierReward, engine: EngineConfig) -> None:
+        assert engine.slots is not None and engine.max_model_len is not None
+        reader = ConversationReader(TokenPrompts(), False, "never", engine.max_model_len, 4 * engine.slots)
+        self.holder = EngineHolder("reward", lambda: PrefixReward(reader, load_engine("reward", config, engine)))
+
     def usage(self) -> ProcessUsage:
         return process_usage("reward")
 
 
-class WorkloadRenderer:
-    """Prompts are tokens already."""
+class TokenPrompts:
+    """Prompts are tokens already; see `workload_rows`."""
 
     closing_tokens = np.zeros(0, dtype=np.int32)
 
-    def __init__(self, workload: Workload) -> None:
-        self.workload = workload
+    def prompt_tokens(self, row: PromptRow) -> TokenArray:
+        return np.array(row.columns["tokens"], dtype=np.int32)
 
-    def render(self, row: PromptRow) -> RenderedPrompt:
-        prompt = self.workload.prompts[row.row_index]
-        return RenderedPrompt(prompt, prompt)
-
-    def text(self, response_tokens: TokenArray) -> str:
+    def text(self, tokens: TokenArray) -> str:
         return ""
+
+
+def workload_rows(workload: Workload) -> list[PromptRow]:
+    """The workload's prompts as rows; a row's number is its place in all workloads, so that no reader mixes them up."""
+    return [
+        PromptRow(row, row_id, prompt="", columns={"tokens": tuple(tokens.tolist())})
+        for row, (row_id, tokens) in enumerate(zip(workload.row_ids, workload.prompts, strict=True))
+    ]
 
 
 class PipelineContender:
@@ -60,10 +75,12 @@ class PipelineContender:
         self.reward = reward
 
     async def run(self, workload: Workload) -> Measurement:
-        coordinator = SegmentCoordinator(self.config, [self.policy], [self.reward], WorkloadRenderer(workload))
+        coordinator = SegmentCoordinator(
+            self.config, [self.policy], [self.reward], TokenPrompts(), RewardTraits(reads_text=False)
+        )
         before = await self._processes()
         watch = Stopwatch()
-        rows = [PromptRow(row, row_id, prompt="") for row, row_id in enumerate(workload.row_ids)]
+        rows = workload_rows(workload)
         results = await asyncio.gather(*(coordinator.align(row) for row in rows))
         wall_s, coordinator_cpu_s = watch.wall_s, watch.cpu_s
         after = await self._processes()

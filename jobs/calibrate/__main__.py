@@ -3,9 +3,9 @@
 python -m jobs.calibrate --config jobs/configs/embedded.yaml --policy-tokens 220 --prompts prompts/train.parquet
 
 Writes FOLDER/calibrated.yaml, which jobs.align takes as it is: `reward_threshold` and `beta` of stars or cards, `price`
-and `transitions` of reservation. What the config says of them is not looked at.
-Everything is checked before Ray or a model library is imported. Killed anywhere, the same command goes on. Exit codes:
-0 done, 1 it failed, 2 mend config or input first; 130 or 143 when interrupted.
+and `transitions` of reservation. What the config says of them is ignored.
+Everything is checked before Ray or a model library is imported. If the job is interrupted or killed, the same command
+resumes it.
 """
 
 import argparse
@@ -14,35 +14,28 @@ import sys
 from jobs.calibrate.dials import UNKNOWN
 from jobs.calibrate.rollouts import rollout_config
 from jobs.calibrate.solving import Target
-from jobs.interrupts import Interrupted, raise_on_signals
+from jobs.command import add_overrides, command_parser, run_command
 from pipeline.config.align import AlignConfig
 from pipeline.config.loading import read_tree, validate
 from pipeline.dataset.columns import check_columns
 from pipeline.dataset.plan import plan_input
-from pipeline.errors import StarsError
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
-    try:
-        config = _config(options)
-        prompts = options.prompts or config.input
-        check_columns(plan_input(prompts, None, options.rows).schema, rollout_config(config))
-        target = _target(options)
-        raise_on_signals()
-        from rich.console import Console
+    return run_command(_parser(), _calibrate, arguments, "finished runs are kept; run the same command to resume")
 
-        from jobs.calibrate.calibration import Calibration, CalibrationRuns, calibrate  # here, because it imports Ray
 
-        calibration = Calibration(config, prompts, options.rows, options.folder, target, options.probes)
-        calibrate(CalibrationRuns(calibration), Console())
-    except Interrupted as interruption:
-        print(f"{interruption}; what is done is kept, the same command goes on", file=sys.stderr)
-        return interruption.exit_code
-    except StarsError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+def _calibrate(options: argparse.Namespace) -> None:
+    config = _config(options)
+    prompts = options.prompts or config.input
+    check_columns(plan_input(prompts, None, options.rows).schema, rollout_config(config))
+    target = _target(options)
+    from rich.console import Console
+
+    from jobs.calibrate.calibration import Calibration, CalibrationRuns, calibrate  # here, because it imports Ray
+
+    calibration = Calibration(config, prompts, options.rows, options.folder, target, options.probes)
+    calibrate(CalibrationRuns(calibration), Console())
 
 
 def _config(options: argparse.Namespace) -> AlignConfig:
@@ -60,9 +53,7 @@ def _target(options: argparse.Namespace) -> Target:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m jobs.calibrate", description="Find a strategy's knobs for a wanted cost."
-    )
+    parser = command_parser("calibrate", "Find a strategy's knobs for a wanted cost.")
     parser.add_argument("--config", metavar="FILE", help="of the job to calibrate; stars, cards or reservation")
     wanted = parser.add_mutually_exclusive_group(required=True)
     wanted.add_argument("--policy-tokens", type=float, help="wanted tokens pushed through the policy per response")
@@ -73,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--folder", default="outputs/calibration", help="of the runs and calibrated.yaml [outputs/calibration]"
     )
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="set a key of the job's config")
+    add_overrides(parser)
     return parser
 
 

@@ -1,4 +1,4 @@
-"""The campaign's end: a table of what was struck and what was lost."""
+"""The end of a campaign: a table of the faults and of what they did."""
 
 from rich.table import Table
 
@@ -7,13 +7,10 @@ from jobs.chaos.faults import FAULTS
 
 
 def report_table(report: Report) -> Table:
-    """Faults by kind and how many were survived, that is, by a run whose output came out as the undisturbed one's."""
-    total = report.total
+    """Faults by kind; a fault is survived if its run's output is that of the undisturbed run, to the last bit."""
     table = Table(
-        title=f"{report.faults.total()} faults in {report.num_runs} runs, {report.num_restarts} starts over",
-        caption=f"{total.num_rows:,} rows compared: {total.num_lost} lost, {total.num_duplicated} duplicated, "
-        f"{total.num_different} different (in a bit of response, reward or segments), "
-        f"{total.num_misplaced} out of order",
+        title=f"{report.faults.total()} faults in {report.num_runs} runs, started again {report.num_restarts} times",
+        caption=str(report.total),
     )
     table.add_column("fault")
     for name in ("times", "in --retry-errors", "survived"):

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from pipeline.config.decoding import RewardConfig
+from pipeline.config.model import ModelConfig
+from pipeline.config.rewards import ClassifierReward, CloseTurn
 from pipeline.section import Section
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -47,10 +48,11 @@ class EmbeddedJudge(Section):
     kind: Literal["embedded"]
 
 
-class RewardModelJudge(RewardConfig):
+class RewardModelJudge(ModelConfig):
     """Any reward model, through the reward engine and with its own chat template."""
 
     kind: Literal["reward_model"]
+    close_turn: CloseTurn = ClassifierReward.model_fields["close_turn"]
     num_gpus: float | None = Field(
         None, ge=0.0, le=1.0, description="of one GPU, the judge's share; null: all of it where there is one"
     )

@@ -107,7 +107,7 @@ def measure_costs(config: AlignConfig, cell: Cell, rows: list[PromptRow], hardwa
     return Costs(
         hardware=hardware or platform.processor() or platform.machine(),
         policy_model=config.policy.model,
-        reward_model=config.reward.model,
+        reward_model=config.reward.title,
         dtype=config.policy.dtype,
         slots=config.engine.slots,
         segment_size=config.strategy.segment_size,

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from actors.coordination.coordinator import SegmentCoordinator
-from actors.engines.fakes import FakePolicy, FakeReward
+from actors.engines.fakes import FakePolicy
+from actors.rewards import load_reward
+from actors.rewards.interface import RewardContext
 from jobs.simulate.virtual_time import VirtualModel, VirtualTimeLoop
 from pipeline.config.decoding import Decoding
 from pipeline.records import PromptRow
@@ -26,9 +28,19 @@ class CellRun:
 def virtual_coordinator(config: Decoding, hop_s: float) -> SegmentCoordinator:
     """A cell of fakes, made inside the loop whose time they keep."""
     num_policies, num_rewards = config.cluster.policies_per_cell, config.cluster.rewards_per_cell
-    policies = [VirtualModel(FakePolicy(config.policy, config.engine), hop_s) for _ in range(num_policies)]
-    rewards = [VirtualModel(FakeReward(config.reward, config.reward_engine), hop_s) for _ in range(num_rewards)]
+    policies = [_virtual_policy(config, hop_s) for _ in range(num_policies)]
+    rewards = [_virtual_reward(config, hop_s) for _ in range(num_rewards)]
     return SegmentCoordinator(config, policies, rewards)
+
+
+def _virtual_policy(config: Decoding, hop_s: float) -> VirtualModel:
+    policy = FakePolicy(config.policy, config.engine)
+    return VirtualModel(policy, policy, hop_s)
+
+
+def _virtual_reward(config: Decoding, hop_s: float) -> VirtualModel:
+    reward = load_reward(config.reward, RewardContext.of(config))
+    return VirtualModel(reward, reward.engine, hop_s)
 
 
 def simulate_cell(config: Decoding, rows: list[PromptRow], hop_s: float) -> CellRun:

@@ -61,17 +61,18 @@ class VirtualModel:
     """A handle like a model actor's, over a fake engine on a virtual clock.
 
     Args:
-        engine: a FakePolicy or FakeReward.
+        model: what answers calls: a FakePolicy, or a reward over a FakeReward.
+        engine: the fake whose clock they keep.
         hop_s: what a call spends on its way to the model and back, together.
     """
 
-    def __init__(self, engine: Any, hop_s: float) -> None:
+    def __init__(self, model: Any, engine: Any, hop_s: float) -> None:
         self.engine = engine
         self.engine.clock = ModelClock()
         self.hop_s = hop_s
         for name in ("propose", "score"):
-            if hasattr(engine, name):
-                setattr(self, name, _VirtualMethod(self, getattr(engine, name)))
+            if hasattr(model, name):
+                setattr(self, name, _VirtualMethod(self, getattr(model, name)))
 
 
 class _VirtualMethod:

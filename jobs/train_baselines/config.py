@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 import pipeline.embedded
-from pipeline.config.decoding import check_model_path
+from pipeline.config.model import check_model_path
 from pipeline.section import Section
 
 Method = Literal["sft", "dpo"]

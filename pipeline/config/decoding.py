@@ -3,12 +3,13 @@
 Every field's description gives its unit and the reason for its default.
 """
 
-from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from pipeline.config.cluster import ClusterConfig
+from pipeline.config.model import ModelConfig
+from pipeline.config.rewards import RewardConfig
 from pipeline.section import Section
 from pipeline.strategies import StrategyConfig
 
@@ -24,37 +25,6 @@ class GenerationConfig(Section):
     top_k: int = Field(0, ge=0, lt=2**31, description="keep this many most likely tokens; 0 keeps all")
     stop: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
         (), description="texts that end a response; they and what follows are not part of it"
-    )
-
-
-class ModelConfig(Section):
-    """One model and its precision."""
-
-    backend: Literal["transformers", "fake"] = Field(
-        "transformers", description="transformers runs a real model; fake is deterministic, of a known cost, no torch"
-    )
-    model: str = Field("", description="a folder, or a Hugging Face name")
-    dtype: Literal["float32", "bfloat16", "float16"] = Field("bfloat16", description="weights and cache")
-    num_threads: int = Field(1, ge=1, description="CPU threads; at 1, logits depend least on a cohort's width")
-    fake_call_ms: float = Field(0.0, ge=0.0, description="backend fake: fixed milliseconds per call")
-    fake_row_ms: float = Field(0.0, ge=0.0, description="backend fake: milliseconds per row of a call")
-    fake_token_ms: float = Field(0.0, ge=0.0, description="backend fake: milliseconds per token fed to catch up")
-
-    @field_validator("model")
-    @classmethod
-    def _model_exists(cls, model: str, known: ValidationInfo) -> str:
-        if known.data.get("backend") == "transformers":
-            check_model_path(model)
-        return model
-
-
-class RewardConfig(ModelConfig):
-    """The reward model: a sequence classifier with one label that shares the policy's tokenizer."""
-
-    close_turn: Literal["never", "finished", "always"] = Field(
-        "finished",
-        description="when the assistant turn is closed before scoring: reward models are trained on closed turns, "
-        "but closing a fragment tells the model that the answer ends there",
     )
 
 
@@ -113,6 +83,11 @@ class Decoding(Section):
         return self.policy.backend == "fake"
 
     @property
+    def want_gpus(self) -> tuple[bool, bool]:
+        """Whether the policy and the reward take a GPU where there is one."""
+        return not self.are_fake, bool(self.reward.models) and not self.reward.is_fake
+
+    @property
     def slots_per_cell(self) -> int:
         """Slots of all policies of a cell; `engine.slots` must be set."""
         assert self.engine.slots is not None
@@ -136,18 +111,6 @@ class Decoding(Section):
                 f"generation.max_new_tokens = {self.generation.max_new_tokens} leaves no room for a prompt "
                 f"in engine.max_model_len = {limit}"
             )
-        if (self.policy.backend == "fake") != (self.reward.backend == "fake"):
+        if self.reward.models and self.are_fake != self.reward.is_fake:
             raise ValueError("policy.backend and reward.backend must both be fake, or neither")
         return self
-
-
-def check_model_path(model: str) -> None:
-    """A model is an existing folder with a config.json, or a Hugging Face name (at most one slash)."""
-    if not model:
-        raise ValueError("must be a folder or a Hugging Face name")
-    path = Path(model).expanduser()
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise ValueError(f"model folder {model!r} holds no config.json")
-    elif model.startswith((".", "/", "~")) or model.count("/") > 1 or path.exists():
-        raise ValueError(f"model folder {model!r} does not exist")

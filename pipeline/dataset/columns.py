@@ -30,6 +30,9 @@ def check_columns(schema: pa.Schema, config: AlignConfig) -> InputColumns:
         InputError: see `find_columns`; or an input column has the name of an output column.
     """
     columns = find_columns(schema, config)
+    for name in config.reward.columns:
+        if name not in schema.names:
+            _refuse_missing(schema, "reward", name)
     ours = result_fields(config.strategy.name, config.keep_rejected)
     taken = [field.name for field in ours if field.name in schema.names]
     if taken:

@@ -5,6 +5,7 @@ Only `role` and `content` of a turn are used; other keys of a turn (`name`, ids)
 """
 
 import difflib
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -32,13 +33,16 @@ class _Undecodable:
 UNDECODABLE = _Undecodable()
 
 
-def check_rows(table: pa.Table, first_row: int, columns: InputColumns, duplicates: RowIndices) -> list[PromptRow]:
-    """One PromptRow per row of `table`, whose first row is the input's row `first_row`."""
+def check_rows(
+    table: pa.Table, first_row: int, columns: InputColumns, duplicates: RowIndices, asked: tuple[str, ...] = ()
+) -> list[PromptRow]:
+    """One PromptRow per row of `table`, whose first row is the input's row `first_row`; with the columns `asked`."""
     repeated = set(duplicates[(duplicates >= first_row) & (duplicates < first_row + table.num_rows)].tolist())
     row_ids = id_values(table.column(columns.id))
     prompts, messages, sampling = (
         _values(table, name) for name in (columns.prompt, columns.messages, columns.sampling_params)
     )
+    others = {name: _values(table, name) for name in asked}
     rows = []
     for i, row_id in enumerate(row_ids):
         text_id = None if row_id is None else row_id.decode("utf-8", "backslashreplace")
@@ -47,7 +51,7 @@ def check_rows(table: pa.Table, first_row: int, columns: InputColumns, duplicate
             row = _faulty(
                 row.row_index, text_id, RowError("duplicate_id", f"an earlier row has the id {text_id!r} too")
             )
-        rows.append(row)
+        rows.append(replace(row, columns={name: values[i] for name, values in others.items()}) if others else row)
     return rows
 
 

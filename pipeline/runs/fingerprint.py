@@ -66,7 +66,7 @@ def fingerprint(config: AlignConfig, plan: InputPlan) -> dict[str, Any]:
         ROWS_PER_SHARD: plan.rows_per_shard,
         "input columns": f"{len(plan.schema.names)} columns, digest {_digest(str(plan.schema.remove_metadata()))}",
         "policy model files": model_files(config.policy.model),
-        "reward model files": model_files(config.reward.model),
+        "reward model files": [model_files(model.model) for model in config.reward.models],
         **{f"version of {name}": package_version(name) for name in DECIDING_PACKAGES},
         **_sources(),
     }

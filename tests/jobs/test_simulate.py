@@ -74,7 +74,8 @@ def test_a_virtual_model_answers_one_call_at_a_time_and_counts_tokens():
     config = make_config(policy=costs)
 
     async def call():
-        model = VirtualModel(FakePolicy(config.policy, config.engine), hop_s=0.5)
+        policy = FakePolicy(config.policy, config.engine)
+        model = VirtualModel(policy, policy, hop_s=0.5)
         sampling = SamplingParams(8, 1.0, 1.0, 0)
         prefix = np.arange(1, 12, dtype=np.int32)
         draw = DrawKey(0, 0)

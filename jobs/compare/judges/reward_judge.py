@@ -1,5 +1,5 @@
 """A reward model as a judge: it reads prompt and response in its own chat template and vocabulary, through the same
-reward engine that steers runs, loaded once for all responses of a comparison.
+reward that steers runs, loaded once for all responses of a comparison.
 
 A response is the text that a reader gets, so it is tokenised anew. The model is loaded only where a score is missing.
 """
@@ -14,30 +14,31 @@ import numpy as np
 import ray
 from rich.console import Console
 
-from actors.cluster.placement import start_reward_model
+from actors.cluster.placement import start_reward
 from actors.cluster.session import cluster
-from actors.rendering.renderer import PromptReader
-from actors.rendering.renderers import make_reader
+from actors.rewards.interface import RewardContext
 from actors.startup.model_limits import longest_model_len, read_reward_config
 from jobs.compare.config import RewardModelJudge
 from jobs.compare.judges.judging import Runs, ScoreJudge
 from jobs.compare.judges.verdict_store import VerdictStore, verdict_key
-from pipeline.config.decoding import EngineConfig, RewardConfig
-from pipeline.errors import RowError
-from pipeline.protocol import ScoreCohort
-from pipeline.records import PromptRow, TokenArray
+from pipeline.config.decoding import EngineConfig, PromptAs
+from pipeline.config.rewards import ClassifierReward
+from pipeline.protocol import ScoreCohort, Scores
+from pipeline.records import PromptRow
 from pipeline.runs.fingerprint import model_files
 from pipeline.runs.outputs import Floats, RunRows
 
-LOADED_SILENCE_S = 600.0  # a judge that has loaded and is silent for so long is started again
+SILENCE_S = 600.0  # a judge that has loaded and is silent for so long is started again
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What the model reads of one response, and the key its score is kept under."""
+    """One response to judge, and the key its score is kept under."""
 
     key: str
-    tokens: TokenArray
+    row: PromptRow
+    response: str
+    finished: bool
 
 
 def reward_model_judge(judge: RewardModelJudge, runs: Runs, store: Path, console: Console) -> ScoreJudge:
@@ -47,70 +48,57 @@ def reward_model_judge(judge: RewardModelJudge, runs: Runs, store: Path, console
         ConfigError, ModelError: the model cannot be read or loaded.
     """
     verdicts = VerdictStore(store)
-    model = RewardConfig(**judge.model_dump(include=set(RewardConfig.model_fields)))
-    limit = _limit(judge, model)
-    reader = make_reader("reward", model, next(iter(runs.values()))[0].facts.prompt_as, limit)
-    questions = {rows.output: _questions(judge, reader, rows, limit) for seeds in runs.values() for rows in seeds}
-    asked = {q.key: q for found in questions.values() for q in found if q and verdicts.get(q.key) is None}
+    questions = {rows.output: _questions(judge, rows) for seeds in runs.values() for rows in seeds}
+    asked = {q.key: q for found in questions.values() for q in found if verdicts.get(q.key) is None}
     if asked:
-        name = judge.model or judge.backend
-        console.print(f"{name} judges {len(asked):,} responses …", highlight=False, soft_wrap=True)
-        _score(judge, model, list(asked.values()), verdicts)
+        console.print(f"{judge.title} judges {len(asked):,} responses …", highlight=False, soft_wrap=True)
+        _score(judge, next(iter(runs.values()))[0].facts.prompt_as, list(asked.values()), verdicts)
 
     def scores(rows: RunRows) -> Floats:
-        return np.array([np.nan if q is None else verdicts.get(q.key) for q in questions[rows.output]], np.float64)
+        found = [verdicts.get(question.key) for question in questions[rows.output]]
+        return np.array([np.nan if score is None else score for score in found], np.float64)
 
     return scores
 
 
-def _limit(judge: RewardModelJudge, model: RewardConfig) -> int:
-    """Most tokens that the judge reads: as configured, or what its positions allow."""
-    return longest_model_len(read_reward_config(model), EngineConfig(max_model_len=judge.max_model_len), 1)
-
-
-def _questions(judge: RewardModelJudge, reader: PromptReader, rows: RunRows, limit: int) -> list[Question | None]:
-    """One per row; None where the template refuses the prompt or the model cannot hold it."""
-    files = model_files(judge.model)
-    questions: list[Question | None] = []
-    for row, (conversation, is_stopped) in enumerate(zip(rows.conversations, rows.is_stopped.tolist(), strict=True)):
-        try:
-            is_text = rows.table.column("messages")[row].as_py() is None
-            prompt = PromptRow(row, rows.ids[row], conversation[0]["content"]) if is_text else None
-            asked = reader.prompt_tokens(prompt or PromptRow(row, rows.ids[row], messages=tuple(conversation)))
-        except RowError:
-            questions.append(None)
-            continue
-        closes = judge.close_turn == "always" or (judge.close_turn == "finished" and is_stopped)
-        parts = [asked, reader.tokens(rows.responses[row])]
-        tokens = np.concatenate([*parts, reader.closing_tokens] if closes else parts)
-        key = verdict_key(judge.model, files, judge.dtype, tokens.tolist())
-        questions.append(Question(key, tokens) if len(tokens) <= limit else None)
+def _questions(judge: RewardModelJudge, rows: RunRows) -> list[Question]:
+    """One per row."""
+    files, questions = model_files(judge.model), []
+    for place, (conversation, finished) in enumerate(zip(rows.conversations, rows.is_stopped.tolist(), strict=True)):
+        is_text = rows.table.column("messages")[place].as_py() is None
+        prompt = PromptRow(place, rows.ids[place], conversation[0]["content"]) if is_text else None
+        row = prompt or PromptRow(place, rows.ids[place], messages=tuple(conversation))
+        response = rows.responses[place]
+        key = verdict_key(
+            judge.title, files, judge.dtype, [judge.close_turn, is_text, conversation, response, finished]
+        )
+        questions.append(Question(key, row, response, finished))
     return questions
 
 
-def _score(judge: RewardModelJudge, model: RewardConfig, asked: Sequence[Question], verdicts: VerdictStore) -> None:
-    """In order of length, so that a call's rows are alike; the cache is as long as the longest."""
-    rows_per_call = judge.rows_per_call
-    ordered = sorted(asked, key=lambda question: len(question.tokens))
-    engine = EngineConfig(slots=min(rows_per_call, len(asked)), max_model_len=len(ordered[-1].tokens) + 1)
-    with cluster(), _loaded(model, engine, judge.num_gpus) as handle:
-        for first in range(0, len(ordered), rows_per_call):
-            questions = ordered[first : first + rows_per_call]
-            rewards = ray.get(handle.score.remote(_cohort(questions))).rewards_R.tolist()
-            for question, reward in zip(questions, rewards, strict=True):
-                verdicts.put(question.key, reward)
+def _score(judge: RewardModelJudge, prompt_as: PromptAs, asked: Sequence[Question], verdicts: VerdictStore) -> None:
+    """In order of length, so that a call's rows are alike. What the judge cannot read stays without a verdict."""
+    reward = ClassifierReward(**judge.model_dump(include=set(ClassifierReward.model_fields)))
+    limit = longest_model_len(read_reward_config(reward), EngineConfig(max_model_len=judge.max_model_len), 1)
+    engine = EngineConfig(slots=min(judge.rows_per_call, len(asked)), max_model_len=limit)
+    context = RewardContext(None, engine, prompt_as)
+    ordered = sorted(asked, key=lambda question: len(question.response))
+    with cluster(), _loaded(reward, context, judge.num_gpus) as handle:
+        for first in range(0, len(ordered), judge.rows_per_call):
+            questions = ordered[first : first + judge.rows_per_call]
+            cohort = ScoreCohort.of_texts(
+                [question.row for question in questions],
+                [question.response for question in questions],
+                [question.finished for question in questions],
+            )
+            scores: Scores = ray.get(handle.score.remote(cohort))
+            for place, question in enumerate(questions):
+                if place not in scores.faults:
+                    verdicts.put(question.key, float(scores.rewards_R[place]))
 
 
 @contextmanager
-def _loaded(model: RewardConfig, engine: EngineConfig, num_gpus: float | None) -> Iterator[Any]:
-    handle = start_reward_model(model, engine, num_gpus, LOADED_SILENCE_S)
+def _loaded(reward: ClassifierReward, context: RewardContext, num_gpus: float | None) -> Iterator[Any]:
+    handle = start_reward(reward, context, num_gpus, SILENCE_S)
     yield handle
     ray.kill(handle)
-
-
-def _cohort(questions: Sequence[Question]) -> ScoreCohort:
-    return ScoreCohort(
-        slots_R=np.arange(len(questions), dtype=np.int32),
-        prefix_tokens=np.concatenate([question.tokens for question in questions]),
-        prefix_lengths_R=np.array([len(question.tokens) for question in questions], np.int32),
-    )

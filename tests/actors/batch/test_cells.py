@@ -15,7 +15,9 @@ from ray._private import state
 from actors.batch.run import run_align
 from actors.coordination.coordinator import SegmentCoordinator
 from actors.coordination.slots import SlotPool
-from actors.engines.fakes import FakePolicy, FakeReward
+from actors.engines.fakes import FakePolicy
+from actors.rewards import load_reward
+from actors.rewards.interface import RewardContext
 from jobs.chaos.local_cluster import CLASS_NAMES
 from jobs.simulate.one_cell import simulate_cell
 from pipeline.config.loading import load_config
@@ -36,10 +38,14 @@ class CountingPolicy(FakePolicy):
         return super().propose(cohort)
 
 
-class CountingReward(FakeReward):
+class CountingReward:
+    def __init__(self, config, engine):
+        self.reward, self.sizes = load_reward(config, RewardContext(None, engine, "user_message")), []
+        self.reward.reader.reads_text = False
+
     def score(self, cohort):
-        self.sizes = [*getattr(self, "sizes", []), len(cohort.slots_R)]
-        return super().score(cohort)
+        self.sizes.append(len(cohort))
+        return self.reward.score(cohort)
 
 
 def align_in_cell(config, rows, num_policies, num_rewards):

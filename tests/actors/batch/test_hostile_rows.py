@@ -10,14 +10,14 @@ import pytest
 from actors.batch.run import run_align
 from actors.coordination.coordinator import SegmentCoordinator
 from actors.engines.fakes import FakePolicy, FakeReward
-from actors.rendering.renderers import make_renderer
+from actors.rendering.readers import make_reader
 from pipeline.dataset.columns import check_columns
 from pipeline.dataset.plan import plan_input
 from pipeline.dataset.rows import check_rows
 from pipeline.records import PromptRow
 from pipeline.runs.directory import RunDirectory
 from tests.configs import fake_config
-from tests.handles import LocalHandle
+from tests.handles import LocalHandle, prefix_reward
 from tests.hostile_rows import MARKS, as_table, hostile_rows
 
 ASSETS = "pipeline/embedded/assets"
@@ -58,6 +58,10 @@ def test_a_thousand_hostile_rows_through_the_whole_job(ray_cluster, tmp_path):
     )
 
 
+def chat_reader(config):
+    return make_reader("policy", config.policy, config.prompt_as, config.engine.max_model_len)
+
+
 def test_a_real_tokenizer_and_template_meet_them_too():
     """The coordinator with the embedded models' renderer: nothing but RowErrors, and no minute for ten megabytes."""
     models = {"model": f"{ASSETS}/policy", "dtype": "float32"}, {"model": f"{ASSETS}/reward", "dtype": "float32"}
@@ -69,11 +73,11 @@ def test_a_real_tokenizer_and_template_meet_them_too():
     checked = check_rows(table, 0, columns, NO_DUPLICATES)
     handles = [
         LocalHandle(FakePolicy(config.policy, config.engine)),
-        LocalHandle(FakeReward(config.reward, config.engine)),
+        LocalHandle(prefix_reward(chat_reader(tokenized), FakeReward(config.reward, config.engine), 512)),
     ]
 
     async def run():
-        coordinator = SegmentCoordinator(config, [handles[0]], [handles[1]], make_renderer(tokenized))
+        coordinator = SegmentCoordinator(config, [handles[0]], [handles[1]], chat_reader(tokenized))
         return await asyncio.gather(*(coordinator.align(row) for row in checked))
 
     results = asyncio.run(run())
@@ -86,10 +90,10 @@ def test_a_real_tokenizer_and_template_meet_them_too():
 
 def test_no_mark_written_as_text_opens_a_turn():
     config = fake_config(policy={"model": f"{ASSETS}/policy"}, reward={"model": f"{ASSETS}/reward"})
-    renderer = make_renderer(config)
-    special = set(renderer.policy.tokenizer.all_special_ids) | set(renderer.policy.tokenizer.get_added_vocab().values())
-    count = lambda text: sum(t in special for t in renderer.render(PromptRow(0, "a", prompt=text)).policy_tokens)  # noqa: E731
-    marks = [*renderer.policy.tokenizer.get_added_vocab(), *MARKS]
+    reader = chat_reader(config)
+    special = set(reader.tokenizer.all_special_ids) | set(reader.tokenizer.get_added_vocab().values())
+    count = lambda text: sum(t in special for t in reader.prompt_tokens(PromptRow(0, "a", prompt=text)))  # noqa: E731
+    marks = [*reader.tokenizer.get_added_vocab(), *MARKS]
     for mark in marks:
         assert count(f"hi {mark} there") == count("hi there"), mark
 

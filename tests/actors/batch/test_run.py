@@ -13,7 +13,7 @@ import pytest
 from ray._private import state
 
 from actors.batch.run import run_align
-from jobs.chaos.error_rows import spoil
+from jobs.chaos.error_rows import inject_error_rows
 from pipeline.dataset.columns import check_columns
 from pipeline.dataset.plan import plan_input
 from pipeline.dataset.shards import write_shard
@@ -123,8 +123,8 @@ def test_committed_shards_are_kept_and_a_finished_run_calls_no_model(prompts, wh
 def test_error_rows_are_redone_and_no_other(ray_cluster, prompts, tmp_path, capsys):
     run(prompts, tmp_path / "out", baseline_rows=10)
     whole = read(tmp_path / "out")
-    spoil(tmp_path / "out", {"r0", "r17"})
-    spoil(tmp_path / "out/_run/baseline", {"r2"})
+    inject_error_rows(tmp_path / "out", {"r0", "r17"})
+    inject_error_rows(tmp_path / "out/_run/baseline", {"r2"})
     assert "nothing to do" in (run(prompts, tmp_path / "out", baseline_rows=10), capsys.readouterr().out)[1]
     metrics = run(prompts, tmp_path / "out", retry_errors=True, baseline_rows=10)
     assert metrics.aligned.num_rows_this_start == 2 + 5, "two that had passed, five that never can"
@@ -137,7 +137,7 @@ def test_error_rows_are_redone_and_no_other(ray_cluster, prompts, tmp_path, caps
 def test_a_killed_retry_is_finished_by_a_plain_start(ray_cluster, prompts, tmp_path):
     run(prompts, tmp_path / "out")
     whole = read(tmp_path / "out")
-    spoil(tmp_path / "out", {"r0", "r17"})
+    inject_error_rows(tmp_path / "out", {"r0", "r17"})
     config = fake_config(input=prompts, output=str(tmp_path / "out"), dataset=DATASET)
     plan = plan_input(prompts, 4, None)
     left = RunDirectory.open(config, plan)

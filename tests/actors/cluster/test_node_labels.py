@@ -30,7 +30,7 @@ labels = {node["NodeID"]: node["Labels"].get("stars-role") for node in ray.nodes
 
 def roles_of(section):
     config = fake_config(engine={"slots": 4, "max_model_len": 256}, cluster=section)
-    with reserved(config.cluster, config.are_fake) as reservation:
+    with reserved(config.cluster, config.want_gpus) as reservation:
         models = start_models(config, reservation)
         nodes = {a["ActorID"]: a["Address"]["NodeID"] for a in state.actors().values()}
         return [[role, labels[nodes[handle._actor_id.hex()]]] for role, handle in models.with_roles()]

@@ -76,7 +76,7 @@ def test_a_cell_reserves_one_gpu_together_or_one_bundle_per_actor(shares, cluste
 
 
 def test_fakes_ask_for_no_gpu():
-    assert share_gpus(ClusterConfig(), 2, are_fake=True) == GpuShares(0.0, 0.0)
+    assert share_gpus(ClusterConfig(), 2, (False, False)) == GpuShares(0.0, 0.0)
 
 
 def test_more_than_one_gpu_for_a_model_says_what_to_use_instead():
@@ -99,7 +99,7 @@ def test_more_than_one_gpu_for_a_model_says_what_to_use_instead():
 )
 def test_actors_see_the_gpus_they_were_given(ray_cluster, cluster, expected):
     config = fake_config(cluster=cluster, engine=ENGINE)
-    with reserved(config.cluster, config.are_fake) as reservation:
+    with reserved(config.cluster, config.want_gpus) as reservation:
         models = start_models(config, reservation)
         try:
             assert ray.get([ping(handle) for _, handle in models.with_roles()]) == [r for r, _ in models.with_roles()]
@@ -120,7 +120,7 @@ def test_actors_see_the_gpus_they_were_given(ray_cluster, cluster, expected):
 @pytest.mark.ray
 def test_a_reward_model_has_the_slots_of_all_policies_it_serves(ray_cluster):
     config = fake_config(cluster={"policies_per_cell": 3, "rewards_per_cell": 2}, engine=ENGINE)
-    with reserved(config.cluster, config.are_fake) as reservation:
+    with reserved(config.cluster, config.want_gpus) as reservation:
         models = start_models(config, reservation)
         sizes = [h.__ray_call__.remote(_slots_of) for _, h in models.with_roles()]
         assert ray.get(sizes) == [6, 6, 6, 9, 9]
@@ -134,7 +134,7 @@ def test_a_model_that_cannot_be_loaded_is_one_line(ray_cluster, tmp_path):
     config = fake_config(policy=broken, reward=broken, engine=ENGINE)
     with (
         pytest.raises(ModelError, match=r"the (policy|reward) model .* could not be loaded: ") as caught,
-        reserved(config.cluster, config.are_fake) as reservation,
+        reserved(config.cluster, config.want_gpus) as reservation,
     ):
         start_models(config, reservation)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 2000
@@ -145,7 +145,7 @@ def test_more_gpus_than_there_are_fail_at_once(ray_cluster):
     config = fake_config(cluster={"gpus_per_policy": 1, "gpus_per_reward": 1, "cells": 2}, engine=ENGINE)
     with (
         pytest.raises(ConfigError, match="4 GPUs cannot be placed: the cluster has 2"),
-        reserved(config.cluster, config.are_fake),
+        reserved(config.cluster, config.want_gpus),
     ):
         pass
 
@@ -156,9 +156,9 @@ def test_gpus_that_others_hold_are_not_waited_for_forever(ray_cluster, monkeypat
     config = fake_config(cluster={"gpus_per_policy": 1, "gpus_per_reward": 0.5}, engine=ENGINE)
     words = r"were not to be had in 1 s: 0 of 1 cells are placed, 0\.5 of the cluster's 2 GPUs are free"
     with (
-        reserved(config.cluster, config.are_fake),
+        reserved(config.cluster, config.want_gpus),
         pytest.raises(ConfigError, match=words),
-        reserved(config.cluster, config.are_fake),
+        reserved(config.cluster, config.want_gpus),
     ):
         pass
 

@@ -11,10 +11,10 @@ from actors.coordination.requests import Ledger, ProposeRequest, ScoreRequest
 from pipeline.config.decoding import CoordinatorConfig
 from pipeline.errors import ModelDied, ModelError, RowError
 from pipeline.protocol import MAX_DEATHS, CallStats
-from pipeline.records import DrawKey, SamplingParams
+from pipeline.records import DrawKey, PromptRow, SamplingParams
 
 NUM_SLOTS = 16
-PREFIX = np.array([1], dtype=np.int32)
+PREFIX, ROW = np.array([1], dtype=np.int32), PromptRow(0, "a", prompt="a")
 
 
 class Model:
@@ -62,7 +62,9 @@ def test_rows_wait_for_company_only_where_it_helps(can_be_joined, proposed, scor
         await settle()
         scheduler.submit_proposal(proposal(8))
         scheduler.submit_proposal(proposal(9))
-        scheduler.submit_score(ScoreRequest(10, PREFIX, Ledger(), asyncio.get_running_loop().create_future()))
+        scheduler.submit_score(
+            ScoreRequest(10, ROW, PREFIX, None, False, 0, Ledger(), asyncio.get_running_loop().create_future())
+        )
         await settle()
         seen = list(policy.sizes), list(reward.sizes)
         for model in (policy, reward):

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,12 +12,10 @@ from actors.coordination.coordinator import SegmentCoordinator
 from actors.engines.fakes import FakePolicy, FakeReward
 from actors.engines.policy_engine import PolicyEngine
 from actors.engines.reward_engine import RewardEngine
-from actors.rendering.renderer import RenderedPrompt
 from pipeline.config.align import AlignConfig
 from pipeline.errors import ModelError
-from pipeline.protocol import Scores
 from pipeline.records import PromptRow
-from tests.handles import LocalHandle
+from tests.handles import LocalHandle, prefix_reward, reward_of
 from tests.tiny_models import VOCABULARY, causal_model, reward_model
 
 
@@ -38,19 +37,19 @@ def make_config(strategy=None, engine=None, coordinator=None, **changes):
 
 
 def fake_engines(config):
-    return FakePolicy(config.policy, config.engine), FakeReward(config.reward, config.engine)
+    return FakePolicy(config.policy, config.engine), reward_of(config)
 
 
 def prompts(count):
     return [PromptRow(i, f"id-{i}", prompt=f"prompt number {i} " + "x" * (i % 13)) for i in range(count)]
 
 
-def align_all(config, rows, engines=None, renderer=None, wrap=LocalHandle):
+def align_all(config, rows, engines=None, reader=None, wrap=LocalHandle):
     """Results of all rows, and the coordinator's usage."""
     handles = [wrap(engine) for engine in engines or fake_engines(config)]
 
     async def run():
-        coordinator = SegmentCoordinator(config, [handles[0]], [handles[1]], renderer)
+        coordinator = SegmentCoordinator(config, [handles[0]], [handles[1]], reader)
         results = await asyncio.gather(*(coordinator.align(row) for row in rows))
         return results, coordinator.usage
 
@@ -115,23 +114,43 @@ def test_own_sampling_params_override_the_run():
     assert result.num_response_tokens <= 5 and result.seed == 9
 
 
-class FailingReward(FakeReward):
+class FailingEngine(FakeReward):
     """Gives NaN to prefixes that hold a marker byte."""
 
-    def score(self, cohort):
-        scores = super().score(cohort)
-        has_marker = np.split(cohort.prefix_tokens == ord("#"), np.cumsum(cohort.prefix_lengths_R)[:-1])
-        bad = np.array([marks.any() for marks in has_marker])
-        return Scores(np.where(bad, np.nan, scores.rewards_R), scores.stats)
+    def score(self, slots_R, prefixes):
+        rewards_R, stats = super().score(slots_R, prefixes)
+        bad = np.array([ord("#") in prefix for prefix in prefixes])
+        return np.where(bad, np.nan, rewards_R), stats
 
 
 def test_a_reward_that_is_not_a_number_is_an_error_row():
     config = make_config()
     rows = [PromptRow(0, "a", prompt="fine"), PromptRow(1, "b", prompt="bad #")]
-    results, _ = align_all(
-        config, rows, (FakePolicy(config.policy, config.engine), FailingReward(config.reward, config.engine))
-    )
+    policy, reward = fake_engines(config)
+    reward.engine = FailingEngine(config.reward, config.engine)
+    results, _ = align_all(config, rows, (policy, reward))
     assert [r.error_type for r in results] == [None, "non_finite_reward"]
+
+
+class FaultyReward:
+    """Finds fault with one row of each call it is in."""
+
+    def __init__(self, reward):
+        self.reward = reward
+
+    def score(self, cohort):
+        scores = self.reward.score(cohort)
+        faults = {place: ("judge_failed", "no verdict") for place, row in enumerate(cohort.rows) if row.row_id == "b"}
+        return replace(scores, faults=faults)
+
+
+def test_a_reward_that_cannot_score_a_row_makes_it_an_error_row_and_no_number():
+    config = make_config()
+    policy, reward = fake_engines(config)
+    rows = [PromptRow(0, "a", prompt="fine"), PromptRow(1, "b", prompt="fine")]
+    results, _ = align_all(config, rows, (policy, FaultyReward(reward)))
+    assert [(r.error_type, r.error) for r in results] == [(None, None), ("judge_failed", "no verdict")]
+    assert results[1].reward is None and results[1].num_reward_calls == 1
 
 
 class SilentPolicy(FakePolicy):
@@ -144,7 +163,7 @@ class SilentPolicy(FakePolicy):
 
 def test_a_silent_model_fails_the_run_and_names_it():
     config = make_config(coordinator={"call_timeout_s": 0.1})
-    engines = SilentPolicy(config.policy, config.engine), FakeReward(config.reward, config.engine)
+    engines = SilentPolicy(config.policy, config.engine), reward_of(config)
     started_s = time.monotonic()
     with pytest.raises(ModelError, match=r"policy model gave no answer for 0\.1 s"):
         try:
@@ -191,22 +210,23 @@ def test_two_cohorts_keep_both_models_computing_at_once(cohorts, least, most):
     assert least <= overlap.num_overlapping / overlap.num_calls <= most
 
 
-class TokenRenderer:
+class TokenPrompts:
     """Prompts of ragged random tokens, made from the row's index."""
 
     closing_tokens = np.array([1], dtype=np.int32)
 
-    def render(self, row):
+    def prompt_tokens(self, row):
         rng = np.random.default_rng(row.row_index)
-        tokens = rng.integers(2, VOCABULARY, size=rng.integers(5, 40)).astype(np.int32)
-        return RenderedPrompt(tokens, tokens)
+        return rng.integers(2, VOCABULARY, size=rng.integers(5, 40)).astype(np.int32)
 
     def text(self, response_tokens):
         return " ".join(map(str, response_tokens.tolist()))
 
 
 def real_engines(config):
-    return PolicyEngine(causal_model("llama"), config.engine, (1,)), RewardEngine(reward_model("llama"), config.engine)
+    reward = RewardEngine(reward_model("llama"), config.engine)
+    limit = config.engine.max_model_len
+    return PolicyEngine(causal_model("llama"), config.engine, (1,)), prefix_reward(TokenPrompts(), reward, limit)
 
 
 def real_config(**engine):
@@ -229,7 +249,7 @@ def test_tokens_pushed_are_within_two_percent_of_the_ideal():
         return proposals
 
     policy.propose = counting_propose
-    results, usage = align_all(config, prompts(64), (policy, reward), TokenRenderer())
+    results, usage = align_all(config, prompts(64), (policy, reward), TokenPrompts())
     num_prompt = sum(r.num_prompt_tokens for r in results)
     ideal = num_prompt + sum(proposed)
     attempts = sum(s.num_attempts for r in results for s in r.segments)
@@ -241,8 +261,8 @@ def test_tokens_pushed_are_within_two_percent_of_the_ideal():
 
 def test_real_engines_give_the_same_responses_in_any_batch():
     rows = prompts(48)
-    one, _ = align_all(real_config(), rows, real_engines(real_config()), TokenRenderer())
+    one, _ = align_all(real_config(), rows, real_engines(real_config()), TokenPrompts())
     other = real_config(slots=5, prefill_chunk=9)
-    two, _ = align_all(other, rows[::-1], real_engines(other), TokenRenderer())
+    two, _ = align_all(other, rows[::-1], real_engines(other), TokenPrompts())
     assert [r.response for r in one] == [r.response for r in two[::-1]]
     np.testing.assert_allclose([r.reward for r in one], [r.reward for r in two[::-1]], atol=1e-5)

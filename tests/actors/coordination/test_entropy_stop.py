@@ -8,7 +8,7 @@ import torch
 
 from actors.engines.fakes import MAX_ENTROPY, FakePolicy
 from actors.engines.policy_engine import PolicyEngine
-from pipeline.config.decoding import ModelConfig
+from pipeline.config.model import ModelConfig
 from tests.actors.engines.test_slot_engine import cohort_of
 from tests.tiny_models import VOCABULARY, causal_model, engine_config
 

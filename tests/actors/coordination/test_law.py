@@ -17,22 +17,21 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from actors.coordination.coordinator import SegmentCoordinator
 from actors.engines.policy_engine import PolicyEngine
 from actors.engines.reward_engine import RewardEngine
-from actors.rendering.renderer import RenderedPrompt
 from pipeline.config.align import AlignConfig
 from pipeline.records import PromptRow
 from pipeline.strategies.acceptance import acceptance_probability
-from tests.handles import LocalHandle
+from tests.handles import LocalHandle, prefix_reward
 
 VOCABULARY, END, NUM_DRAWS = 6, 1, 20_000
 PROMPT = np.array([2, 3, 4], dtype=np.int32)
 SEGMENTS = [(END,)] + [(a, b) for a, b in itertools.product(range(VOCABULARY), repeat=2) if a != END]
 
 
-class TokenRenderer:
+class OnePrompt:
     closing_tokens = np.array([END], dtype=np.int32)
 
-    def render(self, row):
-        return RenderedPrompt(PROMPT, PROMPT)
+    def prompt_tokens(self, row):
+        return PROMPT
 
     def text(self, response_tokens):
         return " ".join(map(str, response_tokens.tolist()))
@@ -122,11 +121,11 @@ def draw_blocks(policy, reward, threshold, beta, attempts, proposals):
     )
     handles = [
         LocalHandle(PolicyEngine(policy, config.engine, (END,))),
-        LocalHandle(RewardEngine(reward, config.engine)),
+        LocalHandle(prefix_reward(OnePrompt(), RewardEngine(reward, config.engine), config.engine.max_model_len)),
     ]
 
     async def run():
-        coordinator = SegmentCoordinator(config, [handles[0]], [handles[1]], TokenRenderer())
+        coordinator = SegmentCoordinator(config, [handles[0]], [handles[1]], OnePrompt())
         room = asyncio.Semaphore(config.engine.slots // 4)
 
         async def align(i):

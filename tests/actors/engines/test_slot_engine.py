@@ -9,7 +9,7 @@ import torch
 from actors.engines.packed_linear import pack_linears
 from actors.engines.policy_engine import PolicyEngine
 from actors.engines.reward_engine import RewardEngine
-from pipeline.protocol import ProposeCohort, ScoreCohort
+from pipeline.protocol import ProposeCohort
 from tests.tiny_models import CONFIGS, MAX_LEN, VOCABULARY, causal_model, engine_config, reward_model
 
 SEGMENT = 5
@@ -51,12 +51,10 @@ def cohort_of(slots, prefixes, num_tokens, attempt, temperature=1.0, top_k=0, to
     )
 
 
-def score_cohort_of(slots, prefixes):
-    return ScoreCohort(
-        slots_R=np.array(slots, dtype=np.int32),
-        prefix_tokens=np.concatenate(prefixes).astype(np.int32),
-        prefix_lengths_R=np.array([len(p) for p in prefixes], dtype=np.int32),
-    )
+def scored(engine, slots, prefixes):
+    """Rewards and tokens pushed, as lists' worth of arrays."""
+    rewards_R, stats = engine.score(np.array(slots, dtype=np.int32), [np.asarray(p, dtype=np.int32) for p in prefixes])
+    return rewards_R, stats.pushed_tokens_R
 
 
 def random_prompt(rng, shared_head):
@@ -129,10 +127,10 @@ def test_rewards_equal_plain_forward(name, prefill_chunk):
         slots, prefixes = walk.send(candidates)
         candidates = [rng.integers(2, VOCABULARY, size=rng.integers(1, SEGMENT + 1)).astype(np.int32) for _ in slots]
         whole = [np.concatenate([p, c]) for p, c in zip(prefixes, candidates, strict=True)]
-        result = engine.score(score_cohort_of(slots, whole))
+        rewards_R, _ = scored(engine, slots, whole)
         with torch.inference_mode():
             expected = [float(plain(torch.from_numpy(t.astype(np.int64))[None]).logits[0, 0]) for t in whole]
-        np.testing.assert_allclose(result.rewards_R, expected, atol=TOLERANCE, rtol=0)
+        np.testing.assert_allclose(rewards_R, expected, atol=TOLERANCE, rtol=0)
         rewards += expected
     assert np.std(rewards) > 0.05
 
@@ -146,7 +144,7 @@ def test_reward_is_read_at_the_last_real_token_when_pad_equals_end():
         hidden = plain.model(torch.tensor([[5, 6, 7, 1]])).last_hidden_state[0, -1]
         expected = float(plain.score(hidden)[0])
         misread = float(plain(torch.tensor([[5, 6, 7, 1]])).logits[0, 0])
-    rewards = engine.score(score_cohort_of([0, 3], [closed, closed[:2]])).rewards_R
+    rewards = scored(engine, [0, 3], [closed, closed[:2]])[0]
     assert abs(rewards[0] - expected) < TOLERANCE
     assert abs(misread - expected) > 10 * TOLERANCE  # transformers' own reading, which this engine must not share
 
@@ -168,12 +166,12 @@ def test_tokens_pushed_are_the_ideal_through_rejections():
 def test_reward_tokens_pushed_are_the_ideal_through_rejections():
     engine = RewardEngine(reward_model("llama"), engine_config())
     prompt, segment = np.arange(2, 32, dtype=np.int32), np.arange(40, 45, dtype=np.int32)
-    assert engine.score(score_cohort_of([2], [prompt])).stats.pushed_tokens_R.tolist() == [30]
+    assert scored(engine, [2], [prompt])[1].tolist() == [30]
     for candidate in (segment, segment + 6, segment + 9):
         whole = np.concatenate([prompt, candidate])
-        assert engine.score(score_cohort_of([2], [whole])).stats.pushed_tokens_R.tolist() == [5]
+        assert scored(engine, [2], [whole])[1].tolist() == [5]
     accepted = np.concatenate([prompt, segment + 9, segment])
-    assert engine.score(score_cohort_of([2], [accepted])).stats.pushed_tokens_R.tolist() == [5]
+    assert scored(engine, [2], [accepted])[1].tolist() == [5]
 
 
 def test_lanes_and_shared_heads_are_computed_once():
@@ -248,12 +246,10 @@ def test_a_reward_has_the_same_bits_in_any_batch_and_after_any_history():
     model = reward_model("llama")
     pack_linears(model)
     prefixes = [rng.integers(2, VOCABULARY, size=n).astype(np.int32) for n in rng.integers(20, 90, size=12)]
-    whole = RewardEngine(model, engine_config(slots=12)).score(score_cohort_of(range(12), prefixes)).rewards_R
+    whole, _ = scored(RewardEngine(model, engine_config(slots=12)), range(12), prefixes)
     stepwise = RewardEngine(model, engine_config(slots=12, prefill_chunk=7))
     for cut in (5, 11, 19):
-        stepwise.score(score_cohort_of(range(12), [prefix[:cut] for prefix in prefixes]))
+        scored(stepwise, range(12), [prefix[:cut] for prefix in prefixes])
     order = rng.permutation(12)
-    parts = [
-        stepwise.score(score_cohort_of(part, [prefixes[i] for i in part])).rewards_R for part in np.split(order, 3)
-    ]
+    parts = [scored(stepwise, part, [prefixes[i] for i in part])[0] for part in np.split(order, 3)]
     assert np.array_equal(np.concatenate(parts), whole[order])

@@ -9,26 +9,36 @@ import numpy as np
 import ray  # noqa: F401  part of every model actor's process
 from transformers import AutoConfig
 
+from actors.engines.backends import load_engine
 from actors.models.policy import PolicyActor
 from actors.models.process_memory import peak_bytes
-from actors.models.reward import RewardActor
 from actors.startup.model_sizes import model_memory
-from pipeline.config.decoding import EngineConfig, ModelConfig, RewardConfig
-from pipeline.protocol import ProposeCohort, ScoreCohort
+from pipeline.config.decoding import EngineConfig
+from pipeline.config.model import ModelConfig
+from pipeline.protocol import ProposeCohort
 
 SEGMENT_TOKENS = 2
 
 
+class RewardEngineActor:
+    """What a reward actor holds of a classifier, without its tokenizer."""
+
+    def __init__(self, config, engine):
+        self.score = load_engine("reward", config, engine).score
+
+    def peak_memory_bytes(self):
+        return peak_bytes()
+
+
 def fill(role, folder, slots, max_model_len):
-    config = {"policy": ModelConfig, "reward": RewardConfig}[role](model=folder, dtype="float32")
-    actor = {"policy": PolicyActor, "reward": RewardActor}[role](
-        config, EngineConfig(slots=slots, max_model_len=max_model_len)
-    )
+    engine = EngineConfig(slots=slots, max_model_len=max_model_len)
+    config = ModelConfig(model=folder, dtype="float32")
+    actor = PolicyActor(config, engine) if role == "policy" else RewardEngineActor(config, engine)
     length = max_model_len - SEGMENT_TOKENS * (role == "policy")
     tokens_RL = np.random.default_rng(0).integers(2, 1000, (slots, length)).astype(np.int32)
     rows, lengths_R = np.arange(slots, dtype=np.int32), np.full(slots, length, dtype=np.int32)
     if role == "reward":
-        actor.score(ScoreCohort(rows, tokens_RL.ravel(), lengths_R))
+        actor.score(rows, list(tokens_RL))
     else:
         ones_R = np.ones(slots, dtype=np.float32)
         keys = rows.astype(np.int64), np.zeros((slots, 3), dtype=np.int64)

@@ -11,7 +11,7 @@ from actors.models.process_memory import free_host_bytes, peak_bytes
 from actors.startup.engine_shape import MemoryPool, ShapeBounds, expected_peaks, fit_engine
 from actors.startup.memory import PROCESS_BYTES
 from actors.startup.model_sizes import model_memory
-from pipeline.config.decoding import ModelConfig
+from pipeline.config.model import ModelConfig
 from pipeline.errors import ConfigError
 from tests.configs import fake_config
 from tests.tiny_models import CONFIGS, VOCABULARY

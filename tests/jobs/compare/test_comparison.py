@@ -88,7 +88,7 @@ def test_the_steering_reward_model_as_judge_gives_the_rewards_again(done):
 
 
 def test_what_is_done_is_not_done_again(done, capsys, monkeypatch):
-    monkeypatch.setattr(reward_judge, "start_reward_model", None)  # no judge is loaded: every verdict is on disk
+    monkeypatch.setattr(reward_judge, "start_reward", None)  # no judge is loaded: every verdict is on disk
     assert run_comparison(load_comparison(done.config, [])) == done.figures
     assert "loading" not in capsys.readouterr().out
     with pytest.raises(OutputError, match=r"generation\.temperature was 1\.0, now 0\.5"):

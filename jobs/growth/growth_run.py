@@ -1,16 +1,13 @@
 """How a long run grows: memory of driver and coordinator over time, rows per second, and how soon a run resumes.
 
-The job runs on fake models of no cost, so what is measured is everything around the models. It is killed at half,
+The job runs on fake models that cost nothing, so this measures everything around the models. The job is killed at half,
 started again, and started once more when it is finished. `jobs.growth.plot` draws the samples.
 """
 
 import csv
 import os
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -19,11 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.table import Table
 
+from jobs.started_job import JobFailed, StartedJob
 from pipeline.dataset.plan import default_rows_per_shard
+from pipeline.dataset.shards import shard_numbers
+from pipeline.storage import locate
 
-ROOT = Path(__file__).parents[2]
 COORDINATOR = "ray::MapWorker(MapBatches(AlignShards"
-SAMPLE_INTERVAL_S = 1.0
 GROUP_ROWS = 50_000
 CONFIG = """
 policy: {backend: fake}
@@ -36,7 +34,7 @@ engine: {slots: 256, max_model_len: 256}
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One look at a running job. `num_rows` counts rows in committed shards; it stays when those are gathered."""
+    """A running job at one moment. `num_rows` counts rows in committed shards; it stays once those are gathered."""
 
     second: float
     num_rows: int
@@ -45,39 +43,61 @@ class Sample:
 
 
 class GrowthRun:
-    """One output directory, whose job is started, killed and started again."""
+    """One output directory, whose job is started, killed and started again.
 
-    def __init__(self, folder: Path, num_rows: int, rows_per_shard: int | None = None) -> None:
+    Args:
+        folder: for the input, the output, the log and `samples.csv`.
+        num_rows: rows of the input, at least two shards of them.
+        rows_per_shard: rows committed together; None: as many as the main job would choose.
+        overrides: keys of the job's config, over CONFIG.
+        interval_s: between two samples.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        num_rows: int,
+        rows_per_shard: int | None = None,
+        overrides: Sequence[str] = (),
+        interval_s: float = 1.0,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.num_rows = num_rows
         self.rows_per_shard = rows_per_shard or default_rows_per_shard(num_rows)
+        self.overrides = overrides
+        self.interval_s = interval_s
         self.samples: list[Sample] = []
 
     def measure(self) -> Table:
-        """Run all of it; `samples.csv` keeps what a plot needs."""
+        """Do all of it; `samples.csv` keeps what a plot needs.
+
+        Raises:
+            JobFailed: the job failed, or finished before it could be killed at half.
+        """
         _write_prompts(self.folder / "in.parquet", self.num_rows)
         (self.folder / "job.yaml").write_text(CONFIG)
-        at_0 = self._until(self.num_rows // 2)
+        at_0_s = self._run_until(self.num_rows // 2)
         half = self.samples[-1].num_rows
-        at_50 = self._until(None)
+        at_50_s = self._run_until(None)
         started_s = time.monotonic()
         with self._job() as job:
-            job.wait()
+            job.finish()
         at_100_s = time.monotonic() - started_s
         with (self.folder / "samples.csv").open("w", newline="") as stream:
             writer = csv.writer(stream)
             writer.writerow(Sample.__dataclass_fields__)
             writer.writerows([s.second, s.num_rows, s.driver_mb, s.coordinator_mb] for s in self.samples)
-        return self._table(at_0, at_50, at_100_s, half)
+        return self._table(at_0_s, at_50_s, at_100_s, half)
 
-    def _until(self, num_rows: int | None) -> float:
-        """Run until so many rows are committed, then kill it, or to its end; seconds to the first new shard."""
+    def _run_until(self, num_rows: int | None) -> float:
+        """Start the job and kill it once so many rows are committed; None: let it finish. Returns the seconds until it
+        has committed its first new shard."""
         before, started_s, first_s = self._num_committed(), time.monotonic(), 0.0
         offset_s = self.samples[-1].second if self.samples else 0.0
         with self._job() as job:
-            while job.poll() is None:
-                time.sleep(SAMPLE_INTERVAL_S)
+            while job.exit_code is None:
+                time.sleep(self.interval_s)
                 elapsed_s = time.monotonic() - started_s
                 committed = max(self._num_committed(), self.samples[-1].num_rows if self.samples else 0)
                 if committed > before and not first_s:
@@ -85,27 +105,22 @@ class GrowthRun:
                 memory = _memory_mb(job.pid), sum(map(_memory_mb, _coordinators(job.pid)))
                 self.samples.append(Sample(offset_s + elapsed_s, committed, *memory))
                 if num_rows is not None and committed >= num_rows:
-                    job.kill()
-        if num_rows is None and job.returncode != 0:
-            raise RuntimeError(f"the job ended with {job.returncode}; see {self.folder / 'job.log'}")
+                    break
+            else:
+                job.finish()
+                if num_rows is not None:
+                    raise JobFailed(f"the job finished before {num_rows:,} committed rows were seen; give it more rows")
         return first_s
 
     def _num_committed(self) -> int:
-        shards = self.folder / "out/_run/shards"
-        return self.rows_per_shard * sum(name.startswith("shard-") for name in _names(shards))
+        """Rows of committed shards; none once they are gathered."""
+        num_shards = len(shard_numbers(locate(str(self.folder / "out/_run/shards"))))
+        return min(self.num_rows, num_shards * self.rows_per_shard)  # the last shard may be shorter
 
-    @contextmanager
-    def _job(self) -> Iterator[subprocess.Popen[bytes]]:
-        overrides = [f"input={self.folder}/in.parquet", f"output={self.folder}/out"]
-        size = f"dataset.rows_per_shard={self.rows_per_shard}"
-        command = [sys.executable, "-m", "jobs.align", "--config", str(self.folder / "job.yaml"), *overrides, size]
-        with (self.folder / "job.log").open("ab") as log:
-            job = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
-        try:
-            yield job
-        finally:
-            job.kill()
-            job.wait()
+    def _job(self) -> StartedJob:
+        config = ["--config", str(self.folder / "job.yaml"), f"dataset.rows_per_shard={self.rows_per_shard}"]
+        files = [f"input={self.folder}/in.parquet", f"output={self.folder}/out"]
+        return StartedJob([*config, *files, *self.overrides], self.folder / "job.log")
 
     def _table(self, at_0_s: float, at_50_s: float, at_100_s: float, half: int) -> Table:
         table = Table(title=f"{self.num_rows:,} rows on fake models, {self.rows_per_shard} rows per shard")
@@ -140,10 +155,6 @@ def _write_prompts(path: Path, num_rows: int) -> None:
         for first in range(0, num_rows, GROUP_ROWS):
             ids = range(first, min(num_rows, first + GROUP_ROWS))
             writer.write_table(pa.table([ids, [f"prompt number {i}" for i in ids]], schema=schema))
-
-
-def _names(folder: Path) -> list[str]:
-    return os.listdir(folder) if folder.is_dir() else []
 
 
 def _coordinators(driver_pid: int) -> list[int]:

@@ -1,19 +1,10 @@
-"""Text to tokens and back: what every renderer offers."""
+"""Text to tokens and back: what every way of reading offers."""
 
-from dataclasses import dataclass
 from typing import Protocol
 
 from pipeline.records import PromptRow, TokenArray
 
 Messages = list[dict[str, str]]
-
-
-@dataclass(frozen=True, slots=True)
-class RenderedPrompt:
-    """A prompt as each model reads it: int32 tokens up to where the response begins."""
-
-    policy_tokens: TokenArray
-    reward_tokens: TokenArray
 
 
 class PromptReader(Protocol):
@@ -36,18 +27,6 @@ class PromptReader(Protocol):
     def shown(self, tokens: TokenArray) -> str:
         """Any tokens as a person reads them, special ones included."""
         ...
-
-
-class Renderer(Protocol):
-    """Both models' reading, which share one vocabulary. `closing_tokens` are the reward model's."""
-
-    closing_tokens: TokenArray
-
-    def render(self, row: PromptRow) -> RenderedPrompt: ...
-
-    def text(self, response_tokens: TokenArray) -> str: ...
-
-    def shown(self, tokens: TokenArray) -> str: ...
 
 
 def messages_of(row: PromptRow) -> Messages:

@@ -1,0 +1,40 @@
+"""Rewards: one file a kind, each with `traits`, `load` and `shown`, found by the kind's name."""
+
+from importlib import import_module
+from typing import Any
+
+from actors.rewards.interface import Reward, RewardContext, RewardTraits
+from pipeline.config.decoding import Decoding
+from pipeline.config.rewards import RewardConfig
+from pipeline.records import PromptRow
+
+
+def traits_of(config: Decoding) -> RewardTraits:
+    """What the coordinator must know of a config's reward; loads tokenizers at most.
+
+    Raises:
+        ConfigError: the reward cannot work with this policy.
+    """
+    return _kind(config.reward).traits(config.reward, RewardContext.of(config))
+
+
+def load_reward(reward: RewardConfig, context: RewardContext) -> Reward:
+    """The loaded reward, in the process that will score.
+
+    Raises:
+        ConfigError: a model cannot be loaded, or is none.
+    """
+    return _kind(reward).load(reward, context)
+
+
+def shown(config: Decoding, row: PromptRow) -> str:
+    """What the reward reads of a row, for a person, with ⟨response⟩ in the place of the response.
+
+    Raises:
+        RowError: it cannot read this row.
+    """
+    return _kind(config.reward).shown(config.reward, RewardContext.of(config), row)
+
+
+def _kind(reward: RewardConfig) -> Any:
+    return import_module(f"actors.rewards.{reward.kind}")

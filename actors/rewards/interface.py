@@ -1,0 +1,51 @@
+"""What a reward is: it reads conversations in its own process, by its own tokenizer and template, and gives numbers."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from pipeline.config.decoding import Decoding, EngineConfig, PromptAs
+from pipeline.config.model import ModelConfig
+from pipeline.protocol import ScoreCohort, Scores
+
+
+@dataclass(frozen=True, slots=True)
+class RewardTraits:
+    """What a kind can do.
+
+    Args:
+        reads_text: it reads the response's text; otherwise the policy's tokens are enough.
+        rows_per_call: most rows that are worth sending in one call; None for as many as there are.
+        max_calls: calls that it works on at once.
+    """
+
+    reads_text: bool
+    rows_per_call: int | None = None
+    max_calls: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class RewardContext:
+    """What a reward is told of the rest of the config.
+
+    Args:
+        policy: whose tokens the responses are; None where they come as text only.
+        engine: the shape of a cache; `slots` are the reward actor's own.
+        prompt_as: how a text prompt is read.
+    """
+
+    policy: ModelConfig | None
+    engine: EngineConfig
+    prompt_as: PromptAs
+
+    @classmethod
+    def of(cls, config: Decoding) -> "RewardContext":
+        engine = config.engine if config.engine.slots is None else config.reward_engine
+        return cls(config.policy, engine, config.prompt_as)
+
+
+class Reward(Protocol):
+    """A loaded reward."""
+
+    def score(self, cohort: ScoreCohort) -> Scores:
+        """One number per row, or the row's fault."""
+        ...
