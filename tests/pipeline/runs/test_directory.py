@@ -1,5 +1,7 @@
 """The run directory: what another run left behind is refused or left alone, and which start may go on."""
 
+from pathlib import Path
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -7,13 +9,16 @@ import pytest
 from pipeline.dataset.plan import plan_input
 from pipeline.errors import OutputError
 from pipeline.runs.directory import RunDirectory
+from pipeline.runs.fingerprint import Sources
 from tests.configs import fake_config
 from tests.pipeline.made_up_rows import odd_rows
+
+SOURCES = Sources(Path(__file__).parent, ("test_directory.py",))
 
 
 def run_of(tmp_path, **sections):
     config = fake_config(input=str(tmp_path / "in.parquet"), output=str(tmp_path / "out"), **sections)
-    return RunDirectory.open(config, plan_input(config.input, config.dataset.rows_per_shard, config.max_rows))
+    return RunDirectory.open(config, plan_input(config.input, config.dataset.rows_per_shard, config.max_rows), SOURCES)
 
 
 def commit_one_shard(output):
@@ -75,7 +80,7 @@ def test_an_output_that_cannot_be_written_is_refused(tmp_path):
         run_of(tmp_path)
     config = fake_config(input=str(tmp_path / "in.parquet"), output=str(tmp_path / "out/deeper"))
     with pytest.raises(OutputError, match="cannot be written"):
-        RunDirectory.open(config, plan_input(config.input, 4, None))
+        RunDirectory.open(config, plan_input(config.input, 4, None), SOURCES)
 
 
 def test_a_run_goes_on_with_its_own_shards_whatever_the_number_of_cells(tmp_path):
@@ -86,14 +91,14 @@ def test_a_run_goes_on_with_its_own_shards_whatever_the_number_of_cells(tmp_path
         "8 rows for every cell, but no less than 8 shards each, and never under 16 rows"
     )
     eight, one = plan_input(config.input, None, None, 8), plan_input(config.input, None, None, 1)
-    run = RunDirectory.open(config, eight)
+    run = RunDirectory.open(config, eight, SOURCES)
     assert run.kept_plan(eight) == eight
-    again = RunDirectory.open(config, one)
+    again = RunDirectory.open(config, one, SOURCES)
     assert again.kept_plan(one) == one, "nothing is committed yet"
-    run = RunDirectory.open(config, eight)
+    run = RunDirectory.open(config, eight, SOURCES)
     run.aligned.shards.create_directory()
     (run.aligned.shards / "shard-00000000.parquet").write_text("")
-    again = RunDirectory.open(config, one)
+    again = RunDirectory.open(config, one, SOURCES)
     assert again.kept_plan(one) == eight
 
 
@@ -104,4 +109,4 @@ def test_an_output_inside_a_submitted_job_s_copy_of_the_working_directory_is_ref
     monkeypatch.chdir(job)
     config = fake_config(input=str(tmp_path / "in.parquet"), output="outputs/a")
     with pytest.raises(OutputError, match="give an absolute path or a URI"):
-        RunDirectory.open(config, plan_input(config.input, 4, None))
+        RunDirectory.open(config, plan_input(config.input, 4, None), SOURCES)
