@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.config.align import ColumnNames
-from pipeline.dataset.shards import part_files
+from pipeline.dataset.parts import part_files
 from pipeline.runs.metrics import Comparison
 from pipeline.runs.text_judge import load_text_judge
 from pipeline.runs.wins import RunningMean, wins
