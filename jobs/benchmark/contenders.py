@@ -41,7 +41,7 @@ class Contender(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Absent:
+class Unavailable:
     """A contender that takes no part, and why."""
 
     name: str
@@ -91,12 +91,12 @@ class Starter:
     logs: Path
     shared: dict[type, Any] = field(default_factory=dict)
 
-    def start(self, name: ContenderName) -> list[Contender | Absent]:
+    def start(self, name: ContenderName) -> list[Contender | Unavailable]:
         """Start a contender of this name, or say why there is none; the pipeline comes once per proposals."""
         try:
             return STARTERS[name](self, name)
         except Exception as error:  # whatever it was, the other contenders go on
-            return [Absent(name, last_line(error))]
+            return [Unavailable(name, last_line(error))]
 
     def actor(self, actor_class: type, *args: Any, max_concurrency: int = 1) -> Any:
         """An actor that has loaded its models, so that nobody loads while another is measured."""
@@ -118,7 +118,7 @@ def _answer(reference: Any) -> Any:
     return reference.future().result()
 
 
-def _pipeline(starter: Starter, name: str) -> list[Contender | Absent]:
+def _pipeline(starter: Starter, name: str) -> list[Contender | Unavailable]:
     config, contenders = starter.config, []
     for proposals in config.proposals_per_round:
         pipeline = config.pipeline(proposals, starter.folders.policy, starter.folders.reward)
@@ -132,36 +132,36 @@ def _pipeline(starter: Starter, name: str) -> list[Contender | Absent]:
     return contenders
 
 
-def _policy_engine(starter: Starter, name: str) -> list[Contender | Absent]:
+def _policy_engine(starter: Starter, name: str) -> list[Contender | Unavailable]:
     pipeline = starter.config.pipeline(1, starter.folders.policy, starter.folders.reward)
     actor = starter.shared_actor(PolicyEngineContender, pipeline, starter.config.time_limit_s)
     return [ActorContender(name, starter.config.num_prompts, (actor,), name)]
 
 
-def _one_at_a_time(starter: Starter, name: str) -> list[Contender | Absent]:
+def _one_at_a_time(starter: Starter, name: str) -> list[Contender | Unavailable]:
     actor = starter.shared_actor(ReferenceContender, starter.config, starter.folders)
     return [ActorContender(name, starter.config.reference_prompts, (actor,), name)]
 
 
-def _batched(starter: Starter, name: str) -> list[Contender | Absent]:
+def _batched(starter: Starter, name: str) -> list[Contender | Unavailable]:
     actor = starter.shared_actor(ReferenceContender, starter.config, starter.folders)
     return [ActorContender(name, starter.config.reference_batch, (actor,), name)]
 
 
-def _generate_batch(starter: Starter, name: str) -> list[Contender | Absent]:
+def _generate_batch(starter: Starter, name: str) -> list[Contender | Unavailable]:
     actor = starter.actor(GenerateBatchContender, starter.config, starter.folders)
     return [ActorContender(name, starter.config.num_prompts, (actor,), name)]
 
 
-def _vllm(starter: Starter, name: str) -> list[Contender | Absent]:
+def _vllm(starter: Starter, name: str) -> list[Contender | Unavailable]:
     interpreter = vllm_interpreter(starter.config)
     if interpreter is None:
-        return [Absent(name, "not installed")]
+        return [Unavailable(name, "not installed")]
     process = VllmProcess(starter.config, starter.folders.policy, interpreter, starter.logs / "vllm.log")
     return [VllmContender(name, starter.config.num_prompts, process)]
 
 
-STARTERS: dict[ContenderName, Callable[[Starter, str], list[Contender | Absent]]] = {
+STARTERS: dict[ContenderName, Callable[[Starter, str], list[Contender | Unavailable]]] = {
     "pipeline": _pipeline,
     "recompute": _one_at_a_time,
     "recompute_batched": _batched,

@@ -30,7 +30,7 @@ def _chaos(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from jobs.chaos.campaign import Campaign, draw_faults
-    from jobs.chaos.report import report_table
+    from jobs.chaos.fault_table import report_table
 
     console = Console()
     folder = options.folder or Path(tempfile.mkdtemp(prefix="stars-chaos-"))

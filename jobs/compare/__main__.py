@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _compare(options: argparse.Namespace) -> None:
     comparison = load_comparison(options.config, options.overrides)
-    from jobs.compare.comparison import run_comparison  # here, because it imports Ray and transformers
+    from jobs.compare.run_comparison import run_comparison  # here, because it imports Ray and transformers
 
     run_comparison(comparison)
 

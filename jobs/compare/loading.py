@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
+from actors.batch.deciding_sources import DECIDING_SOURCES
 from jobs.compare.config import JUDGE_KINDS, CompareConfig, ContenderConfig, JudgeConfig, LlmJudge
 from pipeline.config.align import AlignConfig
 from pipeline.config.loading import load_tree, nearest, validate
@@ -67,7 +68,9 @@ def load_comparison(path: str | None, overrides: list[str]) -> Comparison:
         Contender(
             name,
             contender.output or tuple(align.output for align in aligns[name]),
-            tuple(PlannedRun(*parts, RunDirectory.open(parts[0], parts[1])) for parts in planned[name]),
+            tuple(
+                PlannedRun(*parts, RunDirectory.open(parts[0], parts[1], DECIDING_SOURCES)) for parts in planned[name]
+            ),
         )
         for name, contender in config.contenders.items()
     )
@@ -129,6 +132,9 @@ def _judge(output: str, name: str, tree: dict[str, Any]) -> JudgeConfig:
     judge = validate(JUDGE_KINDS[kind], tree, lambda section: f"judges.{name}.")
     if kind != "embedded" and "://" in output:
         raise ConfigError(f"output: judges.{name} keeps its verdicts there, so it must be a local folder")
-    if isinstance(judge, LlmJudge) and judge.api_key_env and not os.environ.get(judge.api_key_env):
-        raise ConfigError(f"judges.{name}.api_key_env: the environment has no {judge.api_key_env}")
+    if isinstance(judge, LlmJudge):
+        if judge.api_key_env and not os.environ.get(judge.api_key_env):
+            raise ConfigError(f"judges.{name}.api_key_env: the environment has no {judge.api_key_env}")
+        if find_spec("openai") is None:
+            raise ConfigError(f"judges.{name}: a judge of kind llm needs openai: pip install -e '.[judge]'")
     return judge

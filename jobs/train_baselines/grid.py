@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 from jobs.train_baselines.config import BaselinesConfig, Method
 from jobs.train_baselines.gold_pairs import gold_pairs
-from jobs.train_baselines.training import train
+from jobs.train_baselines.trl_training import train
 from jobs.train_embedded.rollouts import sample_rollouts
 from pipeline.embedded.judge import gold_score
 from pipeline.errors import InputError

@@ -7,8 +7,8 @@ baseline's: the reward rose and the quality fell.
 import numpy as np
 
 from jobs.compare.figures.evidence import Evidence
-from jobs.compare.figures.figures import Disagreement
-from jobs.compare.judges.judging import run_pairs
+from jobs.compare.figures.records import Disagreement
+from jobs.compare.judges.judgements import run_pairs
 from pipeline.runs.outputs import Floats, RunRows
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from jobs.compare.figures.resampling import Resampler
-from jobs.compare.judges.judging import Judged, Prompts, Runs
+from jobs.compare.judges.judgements import Judged, Prompts, Runs
 
 REWARD = "reward"  # the reward model that steered, shown beside the judges
 

@@ -7,9 +7,9 @@ import numpy as np
 
 from jobs.compare.figures.equal_compute import Mix, Point, best_mix
 from jobs.compare.figures.evidence import Evidence
-from jobs.compare.figures.figures import ContenderFigures, EqualCompute
+from jobs.compare.figures.records import ContenderFigures, EqualCompute
 from jobs.compare.figures.resampling import Estimate, Resampler, mean_over_seeds, overall_mean
-from jobs.compare.judges.judging import paired_wins
+from jobs.compare.judges.judgements import paired_wins
 from pipeline.runs.outputs import Floats
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from jobs.compare.alpaca_eval import as_text
 from jobs.compare.config import LlmJudge
-from jobs.compare.judges.chat_client import ask
+from jobs.compare.judges.chat_client import Ask, Message, chat_client
 from jobs.compare.judges.verdict_store import VerdictStore, verdict_key
 from pipeline.runs.outputs import Floats, RunRows
 
@@ -45,29 +45,29 @@ class LlmPairJudge:
 
     def __call__(self, ours: RunRows, theirs: RunRows, pairs: Sequence[tuple[int, int]]) -> Floats:
         """1, 0.5 or 0 per pair for ours, nan for nonsense; raises ModelError when the endpoint fails."""
-        with ThreadPoolExecutor(self.judge.parallel_calls) as pool:
-            asked = [pool.submit(partial(self._win, ours, theirs, *pair)) for pair in pairs]
+        with chat_client(self.judge) as ask, ThreadPoolExecutor(self.judge.parallel_calls) as pool:
+            asked = [pool.submit(partial(self._win, ask, ours, theirs, *pair)) for pair in pairs]
             try:
                 return np.array([future.result() for future in asked], dtype=np.float64)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 
-    def _win(self, ours: RunRows, theirs: RunRows, our_row: int, their_row: int) -> float:
+    def _win(self, ask: Ask, ours: RunRows, theirs: RunRows, our_row: int, their_row: int) -> float:
         first, second = ours.responses[our_row], theirs.responses[their_row]
         is_swapped = shows_second_first(self.judge.seed, ours.ids[our_row])
         if is_swapped:
             first, second = second, first
         text = QUESTION.format(conversation=as_text(ours.conversations[our_row]), first=first, second=second)
-        win = self._first_wins([{"role": "system", "content": INSTRUCTION}, {"role": "user", "content": text}])
+        win = self._first_wins(ask, [{"role": "system", "content": INSTRUCTION}, {"role": "user", "content": text}])
         return 1.0 - win if is_swapped else win
 
-    def _first_wins(self, messages: list[dict[str, str]]) -> float:
+    def _first_wins(self, ask: Ask, messages: list[Message]) -> float:
         judge = self.judge
         key = verdict_key(judge.base_url, judge.model, judge.temperature, judge.max_tokens, messages)
         reply = self.store.get(key)
         if reply is None:
-            reply = ask(judge, messages)
+            reply = ask(messages)
             self.store.put(key, reply)
         return parse_verdict(reply)
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from jobs.compare.figures.evidence import REWARD
-from jobs.compare.figures.figures import CompareFigures, ContenderFigures, SegmentFigures
+from jobs.compare.figures.records import CompareFigures, ContenderFigures, SegmentFigures
 from jobs.compare.figures.resampling import Estimate
 from jobs.compare.report.verdict import ranking
 

@@ -1,8 +1,8 @@
 """The first lines of the report: what to use, in words, and what to be careful with."""
 
 from jobs.compare.figures.evidence import REWARD
-from jobs.compare.figures.figures import CompareFigures, ContenderFigures, EqualCompute
-from jobs.compare.report.document import mean_of, percent, shown
+from jobs.compare.figures.records import CompareFigures, ContenderFigures, EqualCompute
+from jobs.compare.report.formatting import mean_of, percent, with_interval
 
 MANY_HACKED = 0.1
 
@@ -37,7 +37,7 @@ def _is_equal(figures: CompareFigures, contender: ContenderFigures) -> bool:
 def _best_sentence(figures: CompareFigures, best: ContenderFigures) -> str:
     judge, baseline = figures.primary_judge, figures.contender(figures.baseline)
     own = best.judges[judge]
-    score = f" ({judge} {shown(own.score)})" if own.score else ""
+    score = f" ({judge} {with_interval(own.score)})" if own.score else ""
     if best.name == baseline.name:
         return f"**Use {best.name}**: no contender is judged better than this baseline{score} by {judge}."
     cost = ""
@@ -71,7 +71,7 @@ def _reading(reading: EqualCompute, judge: str) -> str:
 
 
 def _signed(reading: EqualCompute) -> str:
-    return shown(reading.gain, "+.2f")
+    return with_interval(reading.gain, "+.2f")
 
 
 def _warnings(figures: CompareFigures, pick: ContenderFigures) -> list[str]:

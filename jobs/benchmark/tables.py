@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jobs.benchmark.measurement import Measurement
-from jobs.benchmark.report import BenchmarkReport, ContenderReport
+from jobs.benchmark.results import BenchmarkReport, ContenderReport
 from pipeline.runs.usage import RoleUsage
 
 Figure = Callable[[Measurement], float | None]

@@ -17,14 +17,14 @@ from jobs.compare.alpaca_eval import write_alpaca_eval
 from jobs.compare.config import EmbeddedJudge, JudgeConfig, RewardModelJudge
 from jobs.compare.figures.analysis import analyse
 from jobs.compare.figures.evidence import REWARD, Evidence
-from jobs.compare.figures.figures import CompareFigures
+from jobs.compare.figures.records import CompareFigures
 from jobs.compare.figures.resampling import Resampler
-from jobs.compare.judges.judging import Judged, Prompts, Runs, judge_pairs, judge_scores, text_judge
+from jobs.compare.judges.judgements import Judged, Prompts, Runs, judge_pairs, judge_scores, text_judge
 from jobs.compare.judges.llm_judge import LlmPairJudge
 from jobs.compare.judges.reward_judge import reward_model_judge
 from jobs.compare.loading import Comparison
 from jobs.compare.report.verdict import verdict
-from jobs.compare.report.written_report import write_report
+from jobs.compare.report.writing import write_report
 from pipeline.runs.outputs import read_run
 from pipeline.storage import Location, locate
 
