@@ -1,11 +1,15 @@
-"""How a signal ends a job: as an exception in the main thread, so that every `finally` on the way runs."""
+"""How a signal ends a job: as an exception in the main thread, so that every `finally` on the way out runs."""
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(BaseException):
-    """A signal asked the job to end; not an Exception, so that nothing on the way takes it for a fault."""
+    """A signal asked the job to end. It is not an Exception, so no handler of faults catches it."""
 
     def __init__(self, signal_number: int) -> None:
         super().__init__(signal_number)
@@ -19,13 +23,20 @@ class Interrupted(BaseException):
         return f"interrupted by {signal.Signals(self.signal_number).name}"
 
 
-def raise_on_signals() -> None:
-    """Let SIGINT and SIGTERM raise Interrupted."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+@contextmanager
+def raise_on_signals() -> Iterator[None]:
+    """Within the block SIGINT and SIGTERM raise Interrupted. Both are ignored from then on until the process has ended:
+    a second one must not cut the clean-up short (SIGKILL is always safe)."""
+    before = {number: signal.signal(number, _interrupt) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if signal.getsignal(number) is _interrupt:
+                signal.signal(number, handler or signal.SIG_DFL)
 
 
 def _interrupt(signal_number: int, frame: FrameType | None) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # the way out is not interrupted again; SIGKILL is always safe
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     raise Interrupted(signal_number)

@@ -1,10 +1,8 @@
 """Aligned decoding behind an OpenAI-compatible endpoint, with the config of jobs.align.
 
-    python -m jobs.serve --config jobs/configs/embedded.yaml serve.port=8000
-    serve run jobs.serve:build config=jobs/configs/embedded.yaml strategy.beta=0.1
-    serve build jobs.serve:app -o serve.yaml        # the config that STARS_CONFIG names, the embedded one if none
-
-Exit codes: 0 or 130 stopped, 1 the server failed, 2 the config must be mended.
+python -m jobs.serve --config jobs/configs/embedded.yaml serve.port=8000
+serve run jobs.serve:build config=jobs/configs/embedded.yaml strategy.beta=0.1
+serve build jobs.serve:app -o serve.yaml        # the config that STARS_CONFIG names, the embedded one if none
 """
 
 import argparse
@@ -14,30 +12,22 @@ import time
 from typing import Any
 
 from actors.serving.server_config import ServeConfig
-from jobs.interrupts import Interrupted, raise_on_signals
-from pipeline.config.loading import described_fields, load_tree
-from pipeline.errors import StarsError
+from jobs.command import config_parser, run_command
+from pipeline.config.loading import load_tree
 
 DAY_S = 86_400
 DEFAULT_CONFIG = "jobs/configs/embedded.yaml"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
-    try:
-        config = load_tree(ServeConfig, options.config, options.overrides)
-        raise_on_signals()
-        _serve(config)
-    except Interrupted as interruption:
-        return interruption.exit_code
-    except StarsError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    description = "Answer requests as jobs.align answers rows, behind an OpenAI-compatible endpoint."
+    parser = config_parser("serve", description, ServeConfig, "YAML file, as for jobs.align; see jobs/configs")
+    return run_command(parser, _serve, arguments)
 
 
-def _serve(config: ServeConfig) -> None:
+def _serve(options: argparse.Namespace) -> None:
     """Serve until interrupted."""
+    config = load_tree(ServeConfig, options.config, options.overrides)
     from actors.serving.server import greeting, running_server  # here, because they import Ray and transformers
 
     started_s = time.monotonic()
@@ -70,18 +60,6 @@ def __getattr__(name: str) -> Any:
     if name == "app":
         return build({})
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m jobs.serve",
-        description="Answer requests as jobs.align answers rows, behind an OpenAI-compatible endpoint.",
-        epilog="keys, with their defaults:\n" + "\n".join(described_fields(ServeConfig)),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--config", metavar="FILE", help="YAML file, as for jobs.align; see jobs/configs")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="set a key of the config, after the file")
-    return parser
 
 
 if __name__ == "__main__":

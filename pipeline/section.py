@@ -2,8 +2,9 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+HIDDEN: dict[str, JsonValue] = {"hidden": True}  # json_schema_extra of a key for tests, which the help leaves out
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 

@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from actors.rewards import load_reward
 from actors.rewards.classifier import PrefixReward
-from actors.rewards.reading import ConversationReader
-from actors.rewards.reward import RewardContext
+from actors.rewards.conversations import ConversationReader
+from actors.rewards.interface import RewardContext
 
 
 def reward_of(config):

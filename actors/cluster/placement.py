@@ -19,7 +19,7 @@ from actors.engines.backends import Role
 from actors.models.policy import MAX_CONCURRENT_CALLS, PolicyActor
 from actors.models.process_memory import free_device_bytes, free_host_bytes
 from actors.models.reward import RewardActor
-from actors.rewards.reward import RewardContext
+from actors.rewards.interface import RewardContext
 from pipeline.config.decoding import Decoding
 from pipeline.config.rewards import RewardConfig
 

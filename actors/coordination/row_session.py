@@ -12,8 +12,8 @@ from actors.coordination.cohorts import CohortScheduler
 from actors.coordination.requests import Ledger, ProposeRequest, ScoreRequest
 from actors.coordination.slots import SlotPool
 from actors.coordination.stopping import answer_text, end_at_stop, tokens_of_answer
-from actors.rendering.renderer import PromptReader
-from actors.rewards.reward import RewardTraits
+from actors.rendering.prompt_reader import PromptReader
+from actors.rewards.interface import RewardTraits
 from pipeline.records import DrawKey, EntropyStop, PromptRow, SamplingParams, Segment, TokenArray
 
 

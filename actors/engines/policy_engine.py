@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from actors.engines.decoding import Call, Decoder, ShrinkingDecoder
+from actors.engines.shrinking_decoding import Call, Decoder, ShrinkingDecoder
 from actors.engines.slot_model import SlotModel
 from actors.engines.static_decoding import StaticDecoder
 from pipeline.config.decoding import EngineConfig

@@ -5,7 +5,7 @@ from functools import partial
 from actors.models.engine_holder import EngineHolder
 from actors.models.process_memory import peak_bytes
 from actors.rewards import load_reward
-from actors.rewards.reward import RewardContext
+from actors.rewards.interface import RewardContext
 from pipeline.config.rewards import RewardConfig
 from pipeline.protocol import ScoreCohort, Scores
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from actors.engines.fakes import FAKE_END_TOKEN
-from actors.rendering.renderer import messages_of
+from actors.rendering.prompt_reader import messages_of
 from pipeline.records import PromptRow, TokenArray
 
 

@@ -8,7 +8,7 @@ import jinja2
 import numpy as np
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from actors.rendering.renderer import Messages, messages_of
+from actors.rendering.prompt_reader import Messages, messages_of
 from pipeline.config.decoding import PromptAs
 from pipeline.errors import ConfigError, RowError
 from pipeline.records import PromptRow, TokenArray

@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import Any
 
-from actors.rewards.reward import Reward, RewardContext, RewardTraits
+from actors.rewards.interface import Reward, RewardContext, RewardTraits
 from pipeline.config.decoding import Decoding
 from pipeline.config.rewards import RewardConfig
 from pipeline.records import PromptRow

@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from actors.engines.backends import load_engine
-from actors.rendering.renderers import make_reader, share_vocabulary
-from actors.rewards.reading import ConversationReader
-from actors.rewards.reward import RewardContext, RewardTraits
+from actors.rendering.readers import make_reader, share_vocabulary
+from actors.rewards.conversations import ConversationReader
+from actors.rewards.interface import RewardContext, RewardTraits
 from pipeline.config.rewards import ClassifierReward
 from pipeline.protocol import CallStats, ScoreCohort, Scores
 from pipeline.records import PromptRow, TokenArray

@@ -14,7 +14,7 @@ from ray.serve import Application
 from actors.cluster.placement import hidden_gpus
 from actors.models.policy import MAX_CONCURRENT_CALLS, PolicyActor
 from actors.models.reward import RewardActor
-from actors.rewards.reward import RewardContext
+from actors.rewards.interface import RewardContext
 from actors.serving.ingress import Ingress
 from actors.serving.server_config import ServeConfig
 from actors.startup.ready_models import check_models, placed_models

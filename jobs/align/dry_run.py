@@ -1,6 +1,6 @@
-"""A dry run: what a run would read, ask its models, hold of the cluster and cost.
+"""A dry run: what a run would read, send to its models, occupy of the cluster and cost.
 
-Invariant: nothing is written but to the console. What would stop the run stops the dry run, with the same line.
+Invariant: it writes to the console only. What would stop the run stops the dry run, with the same line.
 """
 
 from contextlib import suppress
@@ -12,7 +12,7 @@ from actors.batch.progress import format_seconds
 from actors.cluster.gpu_reservation import Reservation, cluster_gpus
 from actors.cluster.gpu_shares import share_gpus, sum_shown
 from actors.cluster.session import cluster
-from actors.rendering.renderers import make_reader
+from actors.rendering.readers import make_reader
 from actors.rewards import shown
 from actors.startup.engine_shape import MemoryPool
 from actors.startup.ready_models import PlacedModels, check_models, loaded_models, placed_models
@@ -31,7 +31,7 @@ MAX_SHOWN_CHARACTERS = 2000
 
 
 def dry_run(config: AlignConfig, plan: InputPlan, columns: InputColumns, run: RunDirectory) -> None:
-    """Print it all.
+    """Print all of it.
 
     Raises:
         StarsError: what a run would fail with.
@@ -88,7 +88,7 @@ def _output_line(plan: InputPlan, run: RunDirectory) -> str:
     if run.is_finished:
         return f"{run.root}: finished, nothing to do"
     num_committed = plan.num_shards if "aligned" in run.manifest.gathered else len(shard_numbers(run.aligned.shards))
-    return f"{run.root}: {num_committed:,} of {plan.num_shards:,} shards are done"
+    return f"{run.root}: {num_committed:,} of {plan.num_shards:,} shards are committed"
 
 
 def _prompt_lines(config: Decoding, rows: list[PromptRow]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The pipeline, and its policy engine alone: the contenders that are this project's own."""
+"""This project's own contenders: the pipeline, and its policy engine alone."""
 
 import asyncio
 from typing import Any
@@ -11,8 +11,8 @@ from actors.models.engine_holder import EngineHolder
 from actors.models.policy import PolicyActor
 from actors.models.reward import RewardActor
 from actors.rewards.classifier import PrefixReward
-from actors.rewards.reading import ConversationReader
-from actors.rewards.reward import RewardTraits
+from actors.rewards.conversations import ConversationReader
+from actors.rewards.interface import RewardTraits
 from jobs.benchmark.measurement import Measurement, ProcessUsage, Stopwatch, lockstep_measurement, process_usage
 from jobs.benchmark.workload import Lockstep, Workload
 from pipeline.config.decoding import Decoding, EngineConfig
@@ -113,7 +113,7 @@ class PolicyEngineContender:
 
     Args:
         config: the pipeline's config with one proposal per round.
-        time_limit_s: a round ends after so long.
+        time_limit_s: a round ends after this time.
     """
 
     def __init__(self, config: Decoding, time_limit_s: float) -> None:

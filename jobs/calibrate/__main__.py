@@ -3,53 +3,46 @@
 python -m jobs.calibrate --config jobs/configs/embedded.yaml --policy-tokens 220 --prompts prompts/train.parquet
 
 Writes FOLDER/calibrated.yaml, which jobs.align takes as it is: `reward_threshold` and `beta` of stars or cards, `price`
-and `transitions` of reservation. What the config says of them is not looked at.
-Everything is checked before Ray or a model library is imported. Killed anywhere, the same command goes on. Exit codes:
-0 done, 1 it failed, 2 mend config or input first; 130 or 143 when interrupted.
+and `transitions` of reservation. What the config says of them is ignored.
+Everything is checked before Ray or a model library is imported. If the job is interrupted or killed, the same command
+resumes it.
 """
 
 import argparse
 import sys
 
-from jobs.calibrate.dials import UNKNOWN
 from jobs.calibrate.rollouts import rollout_config
+from jobs.calibrate.search_variable import PLACEHOLDERS
 from jobs.calibrate.solving import Target
-from jobs.interrupts import Interrupted, raise_on_signals
+from jobs.command import add_overrides, command_parser, run_command
 from pipeline.config.align import AlignConfig
 from pipeline.config.loading import read_tree, validate
 from pipeline.dataset.columns import check_columns
 from pipeline.dataset.plan import plan_input
-from pipeline.errors import StarsError
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
-    try:
-        config = _config(options)
-        prompts = options.prompts or config.input
-        check_columns(plan_input(prompts, None, options.rows).schema, rollout_config(config))
-        target = _target(options)
-        raise_on_signals()
-        from rich.console import Console
+    return run_command(_parser(), _calibrate, arguments, "finished runs are kept; run the same command to resume")
 
-        from jobs.calibrate.calibration import Calibration, CalibrationRuns, calibrate  # here, because it imports Ray
 
-        calibration = Calibration(config, prompts, options.rows, options.folder, target, options.probes)
-        calibrate(CalibrationRuns(calibration), Console())
-    except Interrupted as interruption:
-        print(f"{interruption}; what is done is kept, the same command goes on", file=sys.stderr)
-        return interruption.exit_code
-    except StarsError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+def _calibrate(options: argparse.Namespace) -> None:
+    config = _config(options)
+    prompts = options.prompts or config.input
+    check_columns(plan_input(prompts, None, options.rows).schema, rollout_config(config))
+    target = _target(options)
+    from rich.console import Console
+
+    from jobs.calibrate.run_calibration import Calibration, CalibrationRuns, calibrate  # here, because it imports Ray
+
+    calibration = Calibration(config, prompts, options.rows, options.folder, target, options.probes)
+    calibrate(CalibrationRuns(calibration), Console())
 
 
 def _config(options: argparse.Namespace) -> AlignConfig:
     tree = read_tree(options.config, options.overrides)
     strategy = tree.get("strategy")
     if isinstance(strategy, dict):
-        strategy |= UNKNOWN.get(str(strategy.get("name")), {})
+        strategy |= PLACEHOLDERS.get(str(strategy.get("name")), {})
     return validate(AlignConfig, tree)
 
 
@@ -60,20 +53,20 @@ def _target(options: argparse.Namespace) -> Target:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m jobs.calibrate", description="Find a strategy's knobs for a wanted cost."
+    parser = command_parser("calibrate", "Find a strategy's knobs for a wanted cost.")
+    parser.add_argument(
+        "--config", metavar="FILE", help="config of the job to calibrate; its strategy is stars, cards or reservation"
     )
-    parser.add_argument("--config", metavar="FILE", help="of the job to calibrate; stars, cards or reservation")
     wanted = parser.add_mutually_exclusive_group(required=True)
     wanted.add_argument("--policy-tokens", type=float, help="wanted tokens pushed through the policy per response")
     wanted.add_argument("--acceptance-rate", type=float, help="wanted share of proposals accepted by rule, 0 to 1")
     parser.add_argument("--prompts", metavar="INPUT", help="prompts to calibrate on [the config's input]")
-    parser.add_argument("--rows", type=int, default=400, help="how many of them [400]")
-    parser.add_argument("--probes", type=int, default=4, help="most real runs that correct the simulation [4]")
+    parser.add_argument("--rows", type=int, default=400, help="number of prompts [400]")
+    parser.add_argument("--probes", type=int, default=4, help="real runs that correct the simulation, at most [4]")
     parser.add_argument(
-        "--folder", default="outputs/calibration", help="of the runs and calibrated.yaml [outputs/calibration]"
+        "--folder", default="outputs/calibration", help="folder for the runs and calibrated.yaml [outputs/calibration]"
     )
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="set a key of the job's config")
+    add_overrides(parser)
     return parser
 
 

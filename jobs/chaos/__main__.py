@@ -1,14 +1,15 @@
-"""Strike the main job with faults on a local cluster of three nodes and compare what comes out with an undisturbed run.
+"""Inject faults into the main job on a local cluster of three nodes and compare its output with an undisturbed run's.
 
-A third of the faults strike a `--retry-errors` of rows that were made error rows.
-
-Exit codes: 0 not one row lost, duplicated or different; 1 otherwise.
+A third of the faults hit a `--retry-errors` of rows that were turned into error rows before. The exit code is 0 only if
+not one row is lost, duplicated or different.
 """
 
 import argparse
 import sys
 import tempfile
 from pathlib import Path
+
+from jobs.command import add_overrides, command_parser, run_command
 
 CONFIG = "jobs/configs/embedded.yaml"
 SIZES = [
@@ -22,37 +23,31 @@ SIZES = [
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
+    return run_command(_parser(), _chaos, arguments)
+
+
+def _chaos(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from jobs.chaos.campaign import Campaign, CampaignError, draw_faults
-    from jobs.chaos.report import report_table
+    from jobs.chaos.campaign import Campaign, draw_faults
+    from jobs.chaos.fault_table import report_table
 
     console = Console()
     folder = options.folder or Path(tempfile.mkdtemp(prefix="stars-chaos-"))
     job = ["--config", options.config, *SIZES, *options.overrides]
-    campaign = Campaign(job, folder, draw_faults(options.kills, options.seed, options.longest_delay_s), console)
-    try:
-        report = campaign.run()
-    except CampaignError as error:
-        console.print(f"error: {error}", highlight=False)
-        return 1
+    report = Campaign(job, folder, draw_faults(options.kills, options.seed, options.longest_delay_s), console).run()
     console.print(report_table(report))
     return 0 if report.total.is_clean else 1
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m jobs.chaos",
-        description=__doc__.partition("\n\nExit")[0],
-        epilog="Exits 0 only if not one row was lost, duplicated or different.",
-    )
-    parser.add_argument("--kills", type=int, default=100, help="faults to strike with [100]")
-    parser.add_argument("--seed", type=int, default=0, help="of kinds, times and targets [0]")
-    parser.add_argument("--longest-delay-s", type=float, default=12.0, help="between two faults [12]")
-    parser.add_argument("--folder", type=Path, help="for outputs and logs [a new temporary one]")
-    parser.add_argument("--config", default=CONFIG, help=f"of the job [{CONFIG}]")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="set a key of the job's config")
+    parser = command_parser("chaos", __doc__)
+    parser.add_argument("--kills", type=int, default=100, help="faults to inject [100]")
+    parser.add_argument("--seed", type=int, default=0, help="draws the faults' kinds, times and targets [0]")
+    parser.add_argument("--longest-delay-s", type=float, default=12.0, help="seconds between two faults, at most [12]")
+    parser.add_argument("--folder", type=Path, help="folder for outputs and logs [a new temporary one]")
+    parser.add_argument("--config", default=CONFIG, help=f"config of the job [{CONFIG}]")
+    add_overrides(parser)
     return parser
 
 

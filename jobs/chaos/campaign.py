@@ -1,8 +1,9 @@
-"""The campaign: runs of the main job, struck at random times until they finish, compared with one left in peace.
+"""The campaign: runs of the main job, hit by faults at random times until they finish, compared with an undisturbed
+one.
 
 Kinds, times and targets are drawn from the seed; what a process is doing at that time is not, which is the point.
-A third of the faults strike a `--retry-errors`: rows of a finished output are made error rows, and must come out again
-as they were.
+A third of the faults hit a `--retry-errors`: rows of a finished output are turned into error rows, and must come out as
+they were.
 """
 
 import random
@@ -13,18 +14,19 @@ from pathlib import Path
 
 from rich.console import Console
 
-from jobs.chaos.driver import Driver
-from jobs.chaos.error_rows import spoil
+from jobs.chaos import slow_align
+from jobs.chaos.error_rows import inject_error_rows
 from jobs.chaos.faults import FAULTS, Target
 from jobs.chaos.local_cluster import LocalCluster
-from jobs.chaos.outcome import Outcome, compare, read_rows
+from jobs.output_comparison import Differences, compare_outputs, read_rows
+from jobs.started_job import StartedJob
 from pipeline.errors import StarsError
 
 POLL_INTERVAL_S = 0.05
-MAX_STARTS_IN_PEACE = 3  # a run that fails so often without a new fault has not survived the last one
+MAX_FAILED_STARTS = 3  # a run that fails so often without a new fault has not survived the last one
 RUN_TIMEOUT_S = 1800.0
 RETRY_FRACTION = 1 / 3  # of the faults
-SPOILED_FRACTION = 2 / 3  # of the rows, before a retry
+ERROR_ROW_FRACTION = 2 / 3  # of the rows, before a retry
 
 
 class CampaignError(StarsError):
@@ -33,9 +35,9 @@ class CampaignError(StarsError):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Strikes once its kind's target is there, `delay_s` after the fault before it or after the run's start.
+    """Strikes as soon as its kind's target exists, `delay_s` after the fault before it or after the run's start.
 
-    `in_retry`: it waits for a `--retry-errors`; the others never strike one. `number` chooses among several targets.
+    `in_retry`: it waits for a `--retry-errors`; the others never hit one. `number` chooses among several targets.
     """
 
     kind: str
@@ -46,9 +48,9 @@ class Fault:
 
 @dataclass(slots=True)
 class Report:
-    """What was struck and what came of it, by kind of fault.
+    """Which faults were injected and what came of it, by kind of fault.
 
-    `num_restarts` counts starts of the same command after a driver's end; a retry counts as a run.
+    `num_restarts` counts starts of the same command after the job's process had ended; a retry counts as a run.
     """
 
     faults: Counter[str] = field(default_factory=Counter)
@@ -56,11 +58,11 @@ class Report:
     survived: Counter[str] = field(default_factory=Counter)
     num_runs: int = 0
     num_restarts: int = 0
-    total: Outcome = field(default_factory=Outcome)
+    total: Differences = field(default_factory=Differences)
 
 
 def draw_faults(num_faults: int, seed: int, longest_delay_s: float) -> list[Fault]:
-    """As many of each kind as of any other, give or take one, in random order; each round of kinds ends in a retry."""
+    """The same number of each kind, plus or minus one, in random order; each round of kinds ends in a retry."""
     rng, faults = random.Random(seed), []
     while len(faults) < num_faults:
         kinds = list(FAULTS)
@@ -111,56 +113,55 @@ class Campaign:
             output = self.output = self.folder / f"run-{self.report.num_runs:03d}"
         else:
             ids = [row["id"] for row in read_rows(reference)]
-            spoil(output, random.Random(fault.number).sample(ids, round(len(ids) * SPOILED_FRACTION)))
+            chosen = random.Random(fault.number).sample(ids, round(len(ids) * ERROR_ROW_FRACTION))
+            inject_error_rows(output, chosen)
         flags = ["--retry-errors"] if is_retry else []
         self._finish(cluster, output, [f"output=slow://{output}", *flags], is_retry, struck)
-        outcome = compare(reference, output)
-        self._note(outcome, struck, is_retry)
-        told = ", ".join(struck) or "no fault"
-        self.console.print(" ".join([output.name, *flags]), f"{told} → {outcome}", sep=": ", highlight=False)
+        differences = compare_outputs(reference, output)
+        self._note(differences, struck, is_retry)
+        name, faults = " ".join([output.name, *flags]), ", ".join(struck) or "no fault"
+        self.console.print(f"{name}: {faults} → {differences}", highlight=False)
 
-    def _note(self, outcome: Outcome, struck: list[str], is_retry: bool) -> None:
+    def _note(self, differences: Differences, struck: list[str], is_retry: bool) -> None:
         self.report.num_runs += 1
-        self.report.total += outcome
+        self.report.total += differences
         self.report.faults.update(struck)
         if is_retry:
             self.report.faults_in_retry.update(struck)
-        if outcome.is_clean:
+        if differences.is_clean:
             self.report.survived.update(struck)
 
     def _finish(
         self, cluster: LocalCluster, output: Path, arguments: list[str], is_retry: bool | None, struck: list[str]
     ) -> None:
-        """Start the job, strike it while it runs, start it again when its driver has ended, until it is finished.
+        """Start the job, inject faults while it runs, start it again when its process has ended, until it is finished.
 
-        `is_retry` says which faults may strike; None: it is left in peace.
+        `is_retry` says which faults may strike; None: none may.
         """
-        driver = Driver(cluster.address, [*self.arguments, *arguments], self.folder / f"{output.name}.log")
-        driver.start()
-        num_in_peace = 0
+        environment = {"RAY_ADDRESS": cluster.address, "RAY_USAGE_STATS_ENABLED": "0"}
+        log = self.folder / f"{output.name}.log"
+        num_failed_starts = 0
         started_s = fault_after_s = time.monotonic()
-        while driver.exit_code != 0:
-            if time.monotonic() > started_s + RUN_TIMEOUT_S:
-                driver.kill()
-                raise CampaignError(f"{output.name} did not finish in {RUN_TIMEOUT_S:g} s; see {driver.log}")
-            if driver.exit_code is not None:
-                num_in_peace += 1
-                if num_in_peace > MAX_STARTS_IN_PEACE:
-                    raise CampaignError(
-                        f"{output.name} ended with {driver.exit_code} again and again; see {driver.log}"
-                    )
-                self.report.num_restarts += 1
-                driver.start()
-            elif self._strike(cluster, driver, output, is_retry, fault_after_s):
-                struck.append(self.waiting.pop(0).kind)
-                fault_after_s, num_in_peace = time.monotonic(), 0
-            time.sleep(POLL_INTERVAL_S)
+        with StartedJob([*self.arguments, *arguments], log, slow_align, environment) as job:
+            while job.exit_code != 0:
+                if time.monotonic() > started_s + RUN_TIMEOUT_S:
+                    raise CampaignError(f"{output.name} did not finish in {RUN_TIMEOUT_S:g} s; see {log}")
+                if job.exit_code is not None:
+                    num_failed_starts += 1
+                    if num_failed_starts > MAX_FAILED_STARTS:
+                        raise CampaignError(f"{output.name} ended with {job.exit_code} again and again; see {log}")
+                    self.report.num_restarts += 1
+                    job.start()
+                elif self._strike(cluster, job, output, is_retry, fault_after_s):
+                    struck.append(self.waiting.pop(0).kind)
+                    fault_after_s, num_failed_starts = time.monotonic(), 0
+                time.sleep(POLL_INTERVAL_S)
 
     def _strike(
-        self, cluster: LocalCluster, driver: Driver, output: Path, is_retry: bool | None, since_s: float
+        self, cluster: LocalCluster, job: StartedJob, output: Path, is_retry: bool | None, since_s: float
     ) -> bool:
-        """Strike with the next fault if it is one for this run, its time has come and its target is there."""
+        """Inject the next fault if it is one for this run, its time has come and its target exists."""
         fault = self.waiting[0] if self.waiting else None
         if fault is None or fault.in_retry is not is_retry or time.monotonic() < since_s + fault.delay_s:
             return False
-        return FAULTS[fault.kind](Target(cluster, driver, output, fault.number))
+        return FAULTS[fault.kind](Target(cluster, job, output, fault.number))

@@ -1,4 +1,4 @@
-"""Error rows made out of good ones, as faults that have passed leave them: what `--retry-errors` is for."""
+"""Error rows made of good ones, as a fault that has passed leaves them: what `--retry-errors` is for."""
 
 from collections.abc import Container
 from pathlib import Path
@@ -11,7 +11,7 @@ LOST = {"response": None, "reward": None, "segments": [], "finish_reason": "erro
 FAULT = {"error_type": "out_of_memory", "error": "the policy model ran out of memory"}
 
 
-def spoil(output: Path, row_ids: Container[Any]) -> None:
+def inject_error_rows(output: Path, row_ids: Container[Any]) -> None:
     """Turn these rows of a finished output into error rows."""
     for file in sorted(output.glob("part-*.parquet")):
         table = pq.read_table(file)

@@ -1,4 +1,4 @@
-"""The kinds of faults, each a function that strikes if its target is there now."""
+"""The kinds of faults, each a function that strikes if its target exists now, and says whether it did."""
 
 import os
 import signal
@@ -6,16 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobs.chaos.driver import Driver
 from jobs.chaos.local_cluster import LocalCluster, writers_under
+from jobs.started_job import StartedJob
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What there is to strike. `number` is the fault's own random number, to choose among several."""
+    """What a fault can hit. `number` is the fault's own random number, to choose among several."""
 
     cluster: LocalCluster
-    driver: Driver
+    job: StartedJob
     output: Path
     number: int
 
@@ -48,12 +48,12 @@ def _lose_node(target: Target) -> bool:
 
 
 def _kill_driver(target: Target) -> bool:
-    target.driver.kill()
+    target.job.kill()
     return True
 
 
 def _stop_job(target: Target) -> bool:
-    target.driver.stop()
+    target.job.stop()
     return True
 
 

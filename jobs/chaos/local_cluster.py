@@ -1,4 +1,4 @@
-"""Several Ray nodes on one machine, and the processes on them that a fault may strike."""
+"""Several Ray nodes on one machine, and the processes on them that a fault may hit."""
 
 import os
 from pathlib import Path
@@ -19,7 +19,7 @@ CLASS_NAMES = {"policy": "PolicyActor", "reward": "RewardActor", "coordinator": 
 
 
 class LocalCluster:
-    """A head node, which is never struck since it holds Ray's own records, and worker nodes, which are."""
+    """A head node, which no fault hits because it holds Ray's own records, and worker nodes, which faults do hit."""
 
     def __init__(self) -> None:
         head = NODE | {"include_dashboard": False, "_system_config": HEALTH_CHECK}
@@ -47,7 +47,7 @@ class LocalCluster:
 
 
 def writers_under(folder: Path) -> list[int]:
-    """Processes that are inside a write of a file that has not its final name yet."""
+    """Processes that are writing a file under its temporary name."""
     pids = []
     for process in Path("/proc").iterdir():
         if process.name.isdigit():

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from jobs.growth.measuring import Sample
+from jobs.growth.growth_run import Sample
 
 DRIVER, COORDINATOR, ROWS = "#2a7f62", "#dd8452", "#8c8c8c"
 
 
 def draw_growth(samples: list[Sample], path: Path) -> None:
-    """Write the picture as PNG; a start of the job begins where time stands still for the rows."""
+    """Write the picture as PNG. Where the rows stand still, the job is starting."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,11 +1,9 @@
 """Simulate 1 to 64 cells on this machine: the real graph, the real coordinators, fake models on virtual time.
 
-First measure what real calls cost, on the hardware that you mean; then simulate a cluster of it anywhere:
+First measure what real calls cost on the hardware in question; then simulate a cluster of it on any machine:
 
 python -m jobs.simulate --measure jobs/configs/embedded.yaml --costs costs.json
 python -m jobs.simulate --costs costs.json --cells 1,4,16,64 --output outputs/simulation
-
-Exit codes: 0 done, 1 it failed, 2 mend the arguments.
 """
 
 import argparse
@@ -13,26 +11,21 @@ import json
 import sys
 from pathlib import Path
 
-from jobs.interrupts import Interrupted
+from jobs.command import add_overrides, command_parser, run_command
 from pipeline.config.loading import load_config
-from pipeline.errors import ConfigError, StarsError
+from pipeline.errors import ConfigError
 from pipeline.storage import locate
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
-    try:
-        if options.measure:
-            _measure(options)
-        else:
-            _simulate(options)
-    except Interrupted as interruption:
-        print(interruption, file=sys.stderr)
-        return interruption.exit_code
-    except StarsError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    return run_command(_parser(), _measure_or_simulate, arguments)
+
+
+def _measure_or_simulate(options: argparse.Namespace) -> None:
+    if options.measure:
+        _measure(options)
+    else:
+        _simulate(options)
 
 
 def _measure(options: argparse.Namespace) -> None:
@@ -84,19 +77,19 @@ def _cells(text: str) -> list[int]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m jobs.simulate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = command_parser("simulate", __doc__)
+    parser.add_argument(
+        "--measure", metavar="CONFIG", help="instead of simulating, measure the models of this config and write --costs"
     )
-    parser.add_argument("--measure", metavar="CONFIG", help="measure a config's models instead, and write --costs")
     parser.add_argument("--prompts", type=int, default=256, help="with --measure: prompts to align [256]")
-    parser.add_argument("--hardware", help="with --measure: what it runs on, in words")
+    parser.add_argument("--hardware", help="with --measure: the name of the hardware [the processor's]")
     parser.add_argument("--costs", metavar="FILE", default="costs.json", help="what model calls cost [costs.json]")
-    parser.add_argument("--cells", default="1,2,4,8,16,32,64", help="numbers of cells [1,2,4,8,16,32,64]")
+    parser.add_argument("--cells", default="1,2,4,8,16,32,64", help="numbers of cells to simulate [1,2,4,8,16,32,64]")
     parser.add_argument("--rows-per-cell", type=int, default=2048, help="rows for each cell [2048]")
-    parser.add_argument("--rows-per-shard", type=int, help="rows of a shard [as many as a run would choose]")
+    parser.add_argument("--rows-per-shard", type=int, help="rows of a shard [the main job's own default]")
     parser.add_argument("--max-new-tokens", type=int, default=128, help="tokens of a response [128]")
     parser.add_argument("--output", default="outputs/simulation", help="folder for JSON and plot [outputs/simulation]")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="with --measure: set a key of its config")
+    add_overrides(parser, "with --measure: set a key of its config")
     return parser
 
 

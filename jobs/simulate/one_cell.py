@@ -1,4 +1,4 @@
-"""One cell on virtual time, with all its rows at hand: what its models would do if nothing else held them up."""
+"""One cell on virtual time that never waits for rows: what its models would do if nothing else delayed them."""
 
 import asyncio
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 from actors.coordination.coordinator import SegmentCoordinator
 from actors.engines.fakes import FakePolicy
 from actors.rewards import load_reward
-from actors.rewards.reward import RewardContext
+from actors.rewards.interface import RewardContext
 from jobs.simulate.virtual_time import VirtualModel, VirtualTimeLoop
 from pipeline.config.decoding import Decoding
 from pipeline.records import PromptRow

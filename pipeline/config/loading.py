@@ -4,13 +4,14 @@ Error lines name the dotted field and, for an unknown key, the nearest valid nam
 """
 
 import difflib
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
-from pydantic_core import PydanticUndefined
+from pydantic.fields import FieldInfo
 
 from pipeline.config.align import AlignConfig
 from pipeline.errors import ConfigError
@@ -18,6 +19,7 @@ from pipeline.strategies import STRATEGIES
 
 STRATEGY_TAGS = tuple(STRATEGIES)
 
+TAG_NAMES = {"name", "kind"}  # by which the members of a union are told apart
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
 
@@ -61,33 +63,76 @@ def _place(problem: Any, prefix: Callable[[str], str]) -> str:
     return prefix(str(problem["loc"][0]) if problem["loc"] else "")
 
 
-def field_paths(section: type[BaseModel], prefix: str = "") -> dict[str, Any]:
-    """Every dotted field path of the tree with its pydantic FieldInfo; a union contributes all its members, and `*`
-    stands for the keys of a mapping."""
-    paths: dict[str, Any] = {}
+def field_paths(section: type[BaseModel], prefix: str = "") -> list[str]:
+    """Every dotted path of the tree, each once; a union contributes all its members, and `*` stands for the keys of a
+    mapping."""
+    paths = []
     for name, info in section.model_fields.items():
-        paths[prefix + name] = info
-        below = f"{prefix}{name}.*." if get_origin(info.annotation) is dict else f"{prefix}{name}."
+        paths.append(prefix + name)
         for member in _sections_of(info.annotation):
-            paths |= field_paths(member, below)
-    return paths
+            paths += field_paths(member, _below(prefix + name, info))
+    return list(dict.fromkeys(paths))
+
+
+def _below(path: str, info: FieldInfo) -> str:
+    return f"{path}.*." if get_origin(info.annotation) is dict else f"{path}."
 
 
 def _sections_of(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [s for member in getattr(annotation, "__args__", ()) for s in _sections_of(member)]
+    return [s for member in get_args(annotation) for s in _sections_of(member)]
 
 
-def described_fields(root: type[BaseModel]) -> list[str]:
-    """One line of help for every key of a config tree, with its default."""
+def described_fields(section: type[BaseModel], prefix: str = "") -> list[str]:
+    """One line of help for every key of a config tree, with its values and its default. The members of a union are told
+    apart by their discriminator, each with its own keys. Keys marked `hidden` are for tests and left out."""
     lines = []
-    for name, field in field_paths(root).items():
-        if field.description is None:
-            continue
-        default = "required" if field.default is PydanticUndefined else f"default {field.default!r}"
-        lines.append(f"  {name:34s} {field.description} [{default}]".replace("%", "%%"))
+    for name, info in section.model_fields.items():
+        path, below = prefix + name, _below(prefix + name, info)
+        if info.description and not _is_hidden(info):
+            lines.append(_help_line(path, info.description, _choice(info.annotation), info))
+        members = _sections_of(info.annotation)
+        if len(members) > 1:
+            tag_name = next(iter(members[0].model_fields.keys() & TAG_NAMES))
+            tags = {str(member.model_fields[tag_name].default): member for member in members}
+            lines.append(_help_line(below + tag_name, "which of those below", f"one of {', '.join(tags)}", info))
+            for tag, member in tags.items():
+                lines += [f"  {below}{tag_name}={tag}", *_indented(described_fields(member, below))]
+        else:
+            lines += [line for member in members for line in described_fields(member, below)]
     return lines
+
+
+def _is_hidden(info: FieldInfo) -> bool:
+    return isinstance(info.json_schema_extra, dict) and bool(info.json_schema_extra.get("hidden"))
+
+
+def _indented(lines: list[str]) -> list[str]:
+    return [f"  {line}" for line in lines]
+
+
+def _help_line(path: str, description: str, choice: str, info: FieldInfo) -> str:
+    default = "required" if info.is_required() else f"default {_as_yaml(info.default)}"
+    return f"  {path:34s} {description} [{'; '.join(filter(None, [choice, default]))}]"
+
+
+def _choice(annotation: Any) -> str:
+    """What a Literal allows, or a list of one; nothing where anything goes."""
+    is_list = get_origin(annotation) in (tuple, list)
+    values = _literal_values(annotation)
+    return f"{'any' if is_list else 'one'} of {', '.join(values)}" if values else ""
+
+
+def _literal_values(annotation: Any) -> list[str]:
+    if get_origin(annotation) is Literal:
+        return [str(value) for value in get_args(annotation)]
+    return [value for member in get_args(annotation) for value in _literal_values(member)]
+
+
+def _as_yaml(value: Any) -> str:
+    """A default as one would write it in the YAML file."""
+    return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
 
 
 def _read_yaml(path: str) -> dict[str, Any]:
@@ -133,14 +178,14 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     node[last] = value
 
 
-def _describe(problem: Any, known: dict[str, Any]) -> str:
+def _describe(problem: Any, known: list[str]) -> str:
     """One line for one pydantic error: the dotted field, what is wrong, what was given."""
     location = [str(part) if str(part).isprintable() else repr(part) for part in problem["loc"]]
     field = ".".join(part for i, part in enumerate(location) if not (i == 1 and location[0] == "strategy"))
     if problem["type"] == "extra_forbidden":
         if field in known:
             return f"{field}: strategy {location[1]!r} has no such key"
-        return f"{field}: unknown key{_nearest_field(field, list(known))}"
+        return f"{field}: unknown key{_nearest_field(field, known)}"
     if problem["type"].startswith("union_tag") or (field == "strategy" and problem["type"] == "model_attributes_type"):
         return f"strategy.name: must be one of {', '.join(STRATEGY_TAGS)}{_nearest_strategy(problem)}"
     if problem["type"] == "missing":

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from pipeline.section import Section
+from pipeline.section import HIDDEN, Section
 
 
 class ModelConfig(Section):
@@ -17,9 +17,15 @@ class ModelConfig(Section):
     model: str = Field("", description="a folder, or a Hugging Face name")
     dtype: Literal["float32", "bfloat16", "float16"] = Field("bfloat16", description="weights and cache")
     num_threads: int = Field(1, ge=1, description="CPU threads; at 1, logits depend least on a cohort's width")
-    fake_call_ms: float = Field(0.0, ge=0.0, description="backend fake: fixed milliseconds per call")
-    fake_row_ms: float = Field(0.0, ge=0.0, description="backend fake: milliseconds per row of a call")
-    fake_token_ms: float = Field(0.0, ge=0.0, description="backend fake: milliseconds per token fed to catch up")
+    fake_call_ms: float = Field(
+        0.0, ge=0.0, description="backend fake: fixed milliseconds per call", json_schema_extra=HIDDEN
+    )
+    fake_row_ms: float = Field(
+        0.0, ge=0.0, description="backend fake: milliseconds per row of a call", json_schema_extra=HIDDEN
+    )
+    fake_token_ms: float = Field(
+        0.0, ge=0.0, description="backend fake: milliseconds per token fed to catch up", json_schema_extra=HIDDEN
+    )
 
     @field_validator("model")
     @classmethod

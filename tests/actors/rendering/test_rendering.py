@@ -9,7 +9,7 @@ from transformers import AutoTokenizer
 
 import pipeline.embedded
 from actors.rendering.bytes import ByteReader
-from actors.rendering.renderers import make_reader
+from actors.rendering.readers import make_reader
 from pipeline.config.loading import load_config
 from pipeline.errors import RowError
 from pipeline.records import PromptRow

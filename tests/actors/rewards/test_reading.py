@@ -8,7 +8,7 @@ from transformers import AutoTokenizer
 
 from actors.rewards import shown, traits_of
 from actors.rewards.classifier import _reader
-from actors.rewards.reward import RewardContext, RewardTraits
+from actors.rewards.interface import RewardContext, RewardTraits
 from pipeline.protocol import ScoreCohort
 from pipeline.records import PromptRow
 from tests.actors.rendering.test_rendering import ASSETS, embedded_config

@@ -1,24 +1,11 @@
 """The command line of jobs.calibrate: mistakes exit 2 with one line before Ray or torch is imported."""
 
-import subprocess
-import sys
-
 import pytest
 
-GUARD = """
-import runpy, sys
-sys.argv = ["jobs.calibrate", *sys.argv[1:]]
-try:
-    runpy.run_module("jobs.calibrate", run_name="__main__")
-finally:
-    print(f"imported: {sorted({'ray', 'torch', 'transformers'} & set(sys.modules))}")
-"""
+from jobs.calibrate.__main__ import main
+from tests.jobs.cold_start import cold_start
+
 CONFIG = ["--config", "jobs/configs/embedded.yaml"]
-
-
-def start(*arguments):
-    command = [sys.executable, "-c", GUARD, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
 @pytest.mark.parametrize(
@@ -31,14 +18,19 @@ def start(*arguments):
         (["--policy-tokens", "9", "strategy=vanilla"], "only stars, cards and reservation have a threshold"),
     ],
 )
-def test_a_mistake_exits_2_with_one_line_before_anything_loads(arguments, words):
-    ended = start(*CONFIG, *arguments)
-    assert ended.returncode == 2 and words in ended.stderr
-    assert ended.stderr.startswith("error: ") and ended.stderr.count("\n") == 1
-    assert "imported: []" in ended.stdout
+def test_a_mistake_exits_2_with_one_line(capsys, arguments, words):
+    assert main([*CONFIG, *arguments]) == 2
+    said = capsys.readouterr()
+    assert words in said.err and said.err.startswith("error: ") and said.err.count("\n") == 1 and not said.out
 
 
-def test_a_target_is_required_and_help_is_light():
-    assert "one of the arguments --policy-tokens --acceptance-rate is required" in start(*CONFIG).stderr
-    ended = start("--help")
-    assert ended.returncode == 0 and "imported: []" in ended.stdout and "--probes" in ended.stdout
+def test_a_mistake_in_the_target_shows_before_anything_loads():
+    ended = cold_start("calibrate", *CONFIG, "--policy-tokens", "0")
+    assert ended.returncode == 2 and "policy_tokens" in ended.stderr and "imported: []" in ended.stdout
+
+
+def test_a_target_is_required(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(CONFIG)
+    assert ended.value.code == 2
+    assert "one of the arguments --policy-tokens --acceptance-rate is required" in capsys.readouterr().err

@@ -1,13 +1,12 @@
 """The command line of comparisons: a mistake exits 2 with a line that names the field, before Ray is imported."""
 
-import subprocess
-import sys
-
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from jobs.compare.__main__ import main
 from jobs.compare.loading import load_comparison, run_output
+from tests.jobs.cold_start import cold_start
 
 YAML = """
 output: OUT
@@ -23,15 +22,6 @@ contenders:
   soft: {strategy: {beta: 2.0}, generation: {temperature: 0.5}}
 judges:
   gold: {kind: embedded}
-"""
-GUARD = """
-import runpy, sys
-sys.argv = ["jobs.compare", *sys.argv[1:]]
-try:
-    runpy.run_module("jobs.compare", run_name="__main__")
-finally:
-    heavy = {"ray", "torch", "transformers", "matplotlib"} & set(sys.modules)
-    print(f"imported: {sorted(heavy)}")
 """
 
 
@@ -70,13 +60,16 @@ def folder(tmp_path):
         ("baseline", "override 'baseline' must look like key=value"),
     ],
 )
-def test_a_mistake_exits_2_with_one_line_before_anything_loads(folder, override, words):
-    command = [sys.executable, "-c", GUARD, "--config", folder / "compare.yaml", override]
-    ended = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300, check=False)
-    assert ended.returncode == 2, ended.stderr
-    assert words in ended.stderr and ended.stderr.startswith("error: ") and ended.stderr.count("\n") == 1
-    assert "imported: []" in ended.stdout
+def test_a_mistake_exits_2_with_one_line_and_starts_no_run(folder, capsys, override, words):
+    assert main(["--config", str(folder / "compare.yaml"), override]) == 2
+    said = capsys.readouterr()
+    assert words in said.err and said.err.startswith("error: ") and said.err.count("\n") == 1 and not said.out
     assert not (folder / "out/runs").exists()
+
+
+def test_a_mistake_in_an_old_run_shows_before_anything_loads(folder):
+    ended = cold_start("compare", "--config", folder / "compare.yaml", "contenders.old.output=/nowhere")
+    assert ended.returncode == 2 and "holds no run" in ended.stderr and "imported: []" in ended.stdout
 
 
 def test_contenders_are_the_base_with_their_keys_over_it(folder):
@@ -95,11 +88,3 @@ def test_the_shipped_comparison_is_valid(tmp_path):
     comparison = load_comparison("jobs/configs/compare-embedded.yaml", [f"output={tmp_path}/out"])
     assert comparison.config.baseline_name == "vanilla" and comparison.judges["gold"].kind == "embedded"
     assert "stars" in {contender.name for contender in comparison.contenders}
-
-
-def test_help_names_every_key_and_those_of_the_judges():
-    command = [sys.executable, "-c", GUARD, "--help"]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert ended.returncode == 0 and "imported: []" in ended.stdout
-    for words in ("contenders.*.strategy", "bootstrap_draws", "keys of a judge of kind llm:", "api_key_env"):
-        assert words in ended.stdout

@@ -1,0 +1,31 @@
+"""Choice of reader, by the model's backend."""
+
+from actors.engines.backends import Role
+from actors.rendering.bytes import ByteReader
+from actors.rendering.prompt_reader import PromptReader
+from pipeline.config.decoding import PromptAs
+from pipeline.config.model import ModelConfig
+
+
+def make_reader(role: Role, model: ModelConfig, prompt_as: PromptAs, max_model_len: int | None) -> PromptReader:
+    """The reader of one model; raises ConfigError when it has no tokenizer."""
+    if model.backend == "fake":
+        return ByteReader()
+    from actors.rendering.chat import ChatReader  # imports transformers
+
+    return ChatReader(role, model.model, prompt_as, max_model_len)
+
+
+def share_vocabulary(policy: ModelConfig, reward: ModelConfig) -> bool:
+    """Whether every token of the policy is the same token of the reward model, which may have more.
+
+    Raises:
+        ConfigError: one has no tokenizer.
+    """
+    if "fake" in (policy.backend, reward.backend) or policy.model == reward.model:
+        return True
+    from actors.rendering.chat import load_tokenizer  # imports transformers
+
+    ours = load_tokenizer("policy", policy.model).get_vocab()
+    theirs = load_tokenizer("reward", reward.model).get_vocab()
+    return ours.items() <= theirs.items()

@@ -1,0 +1,1 @@
+"""The reference of every config key, written from the config tree."""
