@@ -20,7 +20,8 @@ class JobFailed(StarsError):
 
 
 class StartedJob:
-    """`python -m MODULE ARGUMENTS` from the repository's root. As a context manager it starts the job, and kills it at the end.
+    """`python -m MODULE ARGUMENTS` from the repository's root. As a context manager it starts the job, and kills it at
+    the end.
 
     Args:
         arguments: of the command line.
