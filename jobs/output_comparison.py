@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.dataset.shards import part_files
+from pipeline.dataset.parts import part_files
 from pipeline.storage import locate
 
 COMPARED = ("response", "reward", "segments", "finish_reason", "error_type")

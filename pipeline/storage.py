@@ -1,8 +1,9 @@
 """Where files are: a path on any filesystem that pyarrow or fsspec knows, and the one way a file comes into being.
 
-Invariant: a file is written under a temporary name (`.tmp-…`, which no reader of ours looks at) and then renamed, so
-under its final name it is whole or it is not there. On an object store too: pyarrow completes an upload however its
-stream is closed, also by an error half way, and only the store's own copy to the final name is all or nothing.
+Invariant: a file is written under a temporary name (`.tmp-…`, which no reader of ours looks at), flushed to the disk,
+and then renamed, so under its final name it is whole or it is not there, after a loss of power too. On an object store
+too: pyarrow completes an upload however its stream is closed, also by an error half way, and only the store's own copy
+to the final name is all or nothing.
 """
 
 import hashlib
@@ -11,9 +12,11 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 from pyarrow import fs
 
 from pipeline.errors import OutputError
@@ -56,7 +59,17 @@ class Location:
 
     def create_directory(self) -> None:
         with _as_output_error(self.path):
+            missing = [] if not _is_local(self.filesystem) else takewhile(lambda at: not at.exists(), self._upwards())
+            parents = [place.parent for place in missing]
             self.filesystem.create_dir(self.path, recursive=True)
+            for parent in parents:
+                _flush(parent)
+
+    def _upwards(self) -> Iterator["Location"]:
+        place = self
+        while place.path.strip("/"):
+            yield place
+            place = place.parent
 
     def delete_directory(self) -> None:
         if self.exists():
@@ -105,7 +118,27 @@ class Location:
                 if temporary.exists():
                     self.filesystem.delete_file(temporary.path)
                 raise
+            _flush(temporary)
             self.filesystem.move(temporary.path, self.path)
+            _flush(self.parent)
+
+
+def _flush(location: Location) -> None:
+    """Have the disk hold what was written to a local file, or which names a local directory holds. Other filesystems
+    keep what they have accepted."""
+    if not _is_local(location.filesystem):
+        return
+    descriptor = os.open(location.path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is_local(filesystem: fs.FileSystem) -> bool:
+    if isinstance(filesystem, fs.PyFileSystem):
+        return isinstance(filesystem.handler.fs, LocalFileSystem)
+    return isinstance(filesystem, fs.LocalFileSystem)
 
 
 @contextmanager

@@ -13,12 +13,14 @@ from actors.batch.progress import Progress
 from actors.batch.supervision import CoordinatorWatch, RestartWatch, supervised
 from actors.batch.tasks import start_monitor, start_retry_duplicates
 from actors.cluster.placement import Models, peak_memory
+from actors.engines.backends import Role
 from pipeline.config.align import AlignConfig
 from pipeline.dataset.columns import InputColumns, input_schema
 from pipeline.dataset.graph import AlignerSpec, run_graph
+from pipeline.dataset.parts import Gathering
 from pipeline.dataset.plan import InputPlan
 from pipeline.dataset.schema import output_schema
-from pipeline.dataset.shards import committed_shards, gather_parts
+from pipeline.dataset.shards import committed_shards
 from pipeline.runs.directory import RunDirectory, Stage
 from pipeline.runs.metrics import StageMetrics, measure_stage
 from pipeline.runs.retry import begin_retry, end_retry, merge_retry, open_retry
@@ -36,7 +38,7 @@ class StageSpec:
     columns: InputColumns
     stage: Stage
     retries_errors: bool = False
-    expected_peaks: Mapping[str, int] = field(default_factory=dict)
+    expected_peaks: Mapping[Role, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,10 @@ def run_stage(work: StageSpec, models: Models, duplicates: Any, run: RunDirector
         rows_schema = input_schema(work.plan.schema, work.columns)
         schema = output_schema(rows_schema, work.config.strategy.name, work.config.keep_rejected)
         stage.parts.create_directory()
-        gather_parts(work.plan, stage.shards, stage.parts, schema, work.config.dataset.rows_per_file)
+        gathering = Gathering(work.plan, stage.shards, stage.parts, schema, work.config.dataset.rows_per_file)
+        for numbers in gathering.tasks():
+            gathering.gather(numbers)
+        gathering.finish()
     run.mark_gathered(stage)
     if work.retries_errors:
         begin_retry(work.plan, work.columns, stage)

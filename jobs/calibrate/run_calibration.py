@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
+from actors.batch.deciding_sources import DECIDING_SOURCES
 from actors.batch.run import Job, finish_jobs
 from actors.cluster.session import cluster
 from jobs.calibrate.calibrated_yaml import Calibrated, Probe, document, probe_lines, reward_table
@@ -73,7 +74,7 @@ class CalibrationRuns:
         config = config.model_copy(update=ours)
         plan: InputPlan = plan_input(config.input, config.dataset.rows_per_shard, config.max_rows)
         columns: InputColumns = check_columns(plan.schema, config)
-        return Job(config, plan, columns, RunDirectory.open(config, plan))
+        return Job(config, plan, columns, RunDirectory.open(config, plan, DECIDING_SOURCES))
 
 
 def calibrate(runs: CalibrationRuns, console: Console) -> Calibrated:

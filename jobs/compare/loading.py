@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
+from actors.batch.deciding_sources import DECIDING_SOURCES
 from jobs.compare.config import JUDGE_KINDS, CompareConfig, ContenderConfig, JudgeConfig, LlmJudge
 from pipeline.config.align import AlignConfig
 from pipeline.config.loading import load_tree, nearest, validate
@@ -67,7 +68,9 @@ def load_comparison(path: str | None, overrides: list[str]) -> Comparison:
         Contender(
             name,
             contender.output or tuple(align.output for align in aligns[name]),
-            tuple(PlannedRun(*parts, RunDirectory.open(parts[0], parts[1])) for parts in planned[name]),
+            tuple(
+                PlannedRun(*parts, RunDirectory.open(parts[0], parts[1], DECIDING_SOURCES)) for parts in planned[name]
+            ),
         )
         for name, contender in config.contenders.items()
     )

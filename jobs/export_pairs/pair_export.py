@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from jobs.export_pairs.preference_pairs import PAIRS, ConversationalFormat, Level, PairFormat
 from pipeline.config.align import AlignConfig
-from pipeline.dataset.shards import part_files
+from pipeline.dataset.parts import part_files
 from pipeline.errors import ConfigError, InputError, OutputError
 from pipeline.storage import Location, locate
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.config.align import ColumnNames
-from pipeline.dataset.shards import part_files
+from pipeline.dataset.parts import part_files
 from pipeline.runs.metrics import Comparison
 from pipeline.runs.text_judge import load_text_judge
 from pipeline.runs.wins import RunningMean, wins
@@ -48,7 +48,7 @@ def compare_outputs(names: ColumnNames, judge_name: str | None, aligned: Locatio
         baseline_rewards.add(pair.baseline_reward)
         if judge is not None:
             scores = judge(pair.prompt, pair.response), judge(pair.prompt, pair.baseline_response)
-            won.add(float(wins(*map(np.float64, scores))))
+            won.add(float(wins(np.array(scores[0]), np.array(scores[1]))))
     return Comparison(
         num_prompts=rewards.num,
         mean_reward=rewards.mean or 0.0,

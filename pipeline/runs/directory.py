@@ -25,10 +25,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipeline.config.align import AlignConfig
 from pipeline.dataset.files import reads
+from pipeline.dataset.parts import part_file, part_files
 from pipeline.dataset.plan import InputPlan
-from pipeline.dataset.shards import SHARD_NAME, part_file, part_files
+from pipeline.dataset.shards import SHARD_NAME
 from pipeline.errors import OutputError
-from pipeline.runs.fingerprint import ROWS_PER_SHARD, differences, fingerprint, package_version
+from pipeline.runs.fingerprint import ROWS_PER_SHARD, Sources, differences, fingerprint, package_version
 from pipeline.storage import TEMPORARY_PREFIX, Location, locate
 
 JOB_FOLDER = "/runtime_resources/working_dir_files/"  # where Ray unpacks what `ray job submit` sends
@@ -116,8 +117,11 @@ class RunDirectory:
         self.manifest = manifest
 
     @classmethod
-    def find(cls, config: AlignConfig, plan: InputPlan) -> "RunDirectory":
+    def find(cls, config: AlignConfig, plan: InputPlan, sources: Sources) -> "RunDirectory":
         """The run directory of `config.output`, new or left by a run of the same fingerprint; nothing is written.
+
+        Args:
+            sources: the code that decides the rows.
 
         Raises:
             OutputError: it cannot be used, or belongs to another run.
@@ -125,7 +129,7 @@ class RunDirectory:
         with _as_output_error(config.output):
             root = locate(config.output)
             _refuse_unfit_place(config, root)
-            print_now = fingerprint(config, plan)
+            print_now = fingerprint(config, plan, sources)
             run = cls(root, _read_manifest(root) or _new_manifest(config, print_now))
             if not run._holds_work():
                 run = cls(root, _new_manifest(config, print_now))
@@ -135,13 +139,13 @@ class RunDirectory:
             return run
 
     @classmethod
-    def open(cls, config: AlignConfig, plan: InputPlan) -> "RunDirectory":
+    def open(cls, config: AlignConfig, plan: InputPlan, sources: Sources) -> "RunDirectory":
         """The same, ready to be written to.
 
         Raises:
             OutputError: it cannot be written, or belongs to another run.
         """
-        run = cls.find(config, plan)
+        run = cls.find(config, plan, sources)
         with _as_output_error(config.output):
             if not run.is_finished:
                 run._prepare(config)

@@ -1,11 +1,12 @@
 """What decides the responses of a run, as flat `field: value` pairs that two runs can be compared by.
 
-Throughput-only settings are left out: a run may be continued with other slots, cohorts or GPUs. The code is compared by
-the sources that decide a response, file by file, so that a refusal names the one that changed.
+Throughput-only settings are left out: a run may be continued with other slots, cohorts or GPUs. The code is compared
+file by file, so that a refusal names the one that changed; which directories decide responses is the caller's to say.
 """
 
 import hashlib
 import json
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -37,26 +38,34 @@ THROUGHPUT_ONLY = frozenset(
 )
 
 DECIDING_PACKAGES = ("stars-align", "torch", "transformers")
-DECIDING_SOURCES = (
-    "pipeline/strategies/acceptance.py",
-    "pipeline/draws.py",
-    "pipeline/dataset/duplicates.py",
-    "pipeline/dataset/rows.py",
-    "pipeline/dataset/reading.py",
-    "pipeline/strategies/*.py",
-    "actors/coordination/candidates.py",
-    "actors/rendering/chat.py",
-    "actors/coordination/cohorts.py",
-    "actors/coordination/coordinator.py",
-    "actors/rendering/renderer.py",
-    "actors/coordination/row_session.py",
-    "actors/coordination/stopping.py",
-    "actors/engines/*.py",
-)
-SOURCE_ROOT = Path(__file__).parents[2]
 
 
-def fingerprint(config: AlignConfig, plan: InputPlan) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The code that decides responses: files, and directories with every module below them, named by their paths under
+    `root`."""
+
+    root: Path
+    names: tuple[str, ...]
+
+    def digests(self) -> dict[str, str]:
+        """The digest of every source by its path, blind to how a checkout ends its lines.
+
+        Raises:
+            LookupError: a name matches nothing, so that code which was moved is not silently left out.
+        """
+        files = sorted({path for name in self.names for path in self._files(name)})
+        return {path.relative_to(self.root).as_posix(): _digest(path.read_text("utf-8")) for path in files}
+
+    def _files(self, name: str) -> list[Path]:
+        place = self.root / name
+        found = [place] if place.is_file() else list(place.rglob("*.py"))
+        if not found:
+            raise LookupError(f"the fingerprint covers {name!r}, but there is no source of that name in {self.root}")
+        return found
+
+
+def fingerprint(config: AlignConfig, plan: InputPlan, sources: Sources) -> dict[str, Any]:
     """Everything a finished output depends on."""
     fields = {name: value for name, value in _flat(config.model_dump(mode="json")) if name not in THROUGHPUT_ONLY}
     files = [[file.relative_path, file.digest, file.num_rows] for file in plan.files]
@@ -68,7 +77,7 @@ def fingerprint(config: AlignConfig, plan: InputPlan) -> dict[str, Any]:
         "policy model files": model_files(config.policy.model),
         "reward model files": [model_files(model.model) for model in config.reward.models],
         **{f"version of {name}": package_version(name) for name in DECIDING_PACKAGES},
-        **_sources(),
+        **{f"code of {name}": digest for name, digest in sources.digests().items()},
     }
 
 
@@ -101,12 +110,6 @@ def package_version(name: str) -> str:
         return version(name)
     except PackageNotFoundError:
         return "not installed"
-
-
-def _sources() -> dict[str, str]:
-    """Digests of the deciding sources, blind to how a checkout ends its lines."""
-    files = sorted(path for pattern in DECIDING_SOURCES for path in SOURCE_ROOT.glob(pattern))
-    return {f"code of {path.relative_to(SOURCE_ROOT).as_posix()}": _digest(path.read_text("utf-8")) for path in files}
 
 
 def _digest(value: Any) -> str:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
 from pipeline.config.decoding import Decoding
-from pipeline.dataset.shards import part_files
+from pipeline.dataset.parts import part_files
 from pipeline.runs.advice import Advice, advise
 from pipeline.runs.usage import RoleUsage, UsageByCell, total_usage
 from pipeline.storage import Location

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from pipeline.dataset.shards import part_files
+from pipeline.dataset.parts import part_files
 from pipeline.errors import InputError
 from pipeline.runs.directory import Manifest
 from pipeline.storage import Location, locate

@@ -18,8 +18,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.dataset.columns import InputColumns, input_schema
-from pipeline.dataset.plan import InputPlan, plan_file
-from pipeline.dataset.shards import part_files, read_shard_rows
+from pipeline.dataset.parts import part_files
+from pipeline.dataset.plan import InputPlan, Span, plan_file
+from pipeline.dataset.shards import read_shard_rows
 from pipeline.runs.directory import Stage
 from pipeline.storage import Location
 
@@ -70,7 +71,7 @@ def open_retry(plan: InputPlan, columns: InputColumns, stage: Stage) -> Retry | 
 def merge_retry(retry: Retry, stage: Stage) -> None:
     """Put the new results in the old ones' places, one part file at a time."""
     first_row = 0
-    results = _Results(read_shard_rows(retry.plan, retry.shards))
+    results = _Results(read_shard_rows(retry.plan, retry.shards, Span(0, retry.plan.num_rows)))
     for part in part_files(stage.parts):
         end_row = first_row + _num_rows(part)
         first, end = np.searchsorted(retry.row_indices, [first_row, end_row])

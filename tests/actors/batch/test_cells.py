@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from ray._private import state
 
+from actors.batch.deciding_sources import DECIDING_SOURCES
 from actors.batch.run import run_align
 from actors.coordination.coordinator import SegmentCoordinator
 from actors.coordination.slots import SlotPool
@@ -125,7 +126,7 @@ def test_two_cells_of_two_policies_give_the_same_responses_as_one_of_one(ray_clu
         ]
         config = load_config("jobs/configs/embedded.yaml", [*given, *overrides])
         plan = plan_input(config.input, config.dataset.rows_per_shard, config.max_rows)
-        run_align(config, plan, check_columns(plan.schema, config), RunDirectory.open(config, plan))
+        run_align(config, plan, check_columns(plan.schema, config), RunDirectory.open(config, plan, DECIDING_SOURCES))
         return read(tmp_path / name)
 
     one = embedded("one", "dataset.rows_per_shard=8")

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from ray._private import state
 
+from actors.batch.deciding_sources import DECIDING_SOURCES
 from actors.batch.run import run_align
 from jobs.chaos.error_rows import inject_error_rows
 from pipeline.dataset.columns import check_columns
@@ -46,7 +47,13 @@ def prompts(tmp_path_factory):
 def run(prompts, output, retry_errors=False, **sections):
     config = fake_config(input=prompts, output=str(output), **({"dataset": DATASET} | sections))
     plan = plan_input(config.input, config.dataset.rows_per_shard, config.max_rows)
-    return run_align(config, plan, check_columns(plan.schema, config), RunDirectory.open(config, plan), retry_errors)
+    return run_align(
+        config,
+        plan,
+        check_columns(plan.schema, config),
+        RunDirectory.open(config, plan, DECIDING_SOURCES),
+        retry_errors,
+    )
 
 
 def read(output):
@@ -99,7 +106,7 @@ def test_other_shards_cohorts_and_slots_give_the_same_rows(prompts, whole, tmp_p
 def test_committed_shards_are_kept_and_a_finished_run_calls_no_model(prompts, whole, tmp_path, capsys):
     config = fake_config(input=prompts, output=str(tmp_path / "out"), dataset=DATASET)
     plan = plan_input(prompts, 4, None)
-    left = RunDirectory.open(config, plan)
+    left = RunDirectory.open(config, plan, DECIDING_SOURCES)
     left.aligned.shards.create_directory()
     for number in (0, 3, 6):
         shard = plan.shard(number)
@@ -116,7 +123,7 @@ def test_committed_shards_are_kept_and_a_finished_run_calls_no_model(prompts, wh
     assert metrics.aligned.num_rows_this_start == 27 - len(kept_rows)
     capsys.readouterr()
     again = run(prompts, tmp_path / "out")
-    assert again == metrics == RunMetrics.load(RunDirectory.open(config, plan).metrics_file)
+    assert again == metrics == RunMetrics.load(RunDirectory.open(config, plan, DECIDING_SOURCES).metrics_file)
     assert "nothing to do" in capsys.readouterr().out
 
 
@@ -140,7 +147,7 @@ def test_a_killed_retry_is_finished_by_a_plain_start(ray_cluster, prompts, tmp_p
     inject_error_rows(tmp_path / "out", {"r0", "r17"})
     config = fake_config(input=prompts, output=str(tmp_path / "out"), dataset=DATASET)
     plan = plan_input(prompts, 4, None)
-    left = RunDirectory.open(config, plan)
+    left = RunDirectory.open(config, plan, DECIDING_SOURCES)
     left.reopen()
     begin_retry(plan, check_columns(plan.schema, config), left.aligned)
     metrics = run(prompts, tmp_path / "out")
@@ -230,7 +237,9 @@ def test_a_silent_model_fails_the_run_in_one_line_and_keeps_no_half_output(ray_c
     assert not list((tmp_path / "out").rglob("part-*"))
     assert (
         RunDirectory.open(
-            fake_config(input=prompts, output=str(tmp_path / "out"), dataset=DATASET), plan_input(prompts, 4, None)
+            fake_config(input=prompts, output=str(tmp_path / "out"), dataset=DATASET),
+            plan_input(prompts, 4, None),
+            DECIDING_SOURCES,
         ).manifest.status
         == "running"
     )

@@ -1,6 +1,7 @@
 """Error rows done again: only they are read, only they change, and a merge that was cut off is done over."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -8,18 +9,21 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.dataset.columns import check_columns
+from pipeline.dataset.parts import Gathering, part_files
 from pipeline.dataset.plan import Span, plan_input
 from pipeline.dataset.reading import read_shards
 from pipeline.dataset.schema import build_table, output_schema
-from pipeline.dataset.shards import gather_parts, part_files, write_shard
+from pipeline.dataset.shards import write_shard
 from pipeline.records import RowResult
 from pipeline.runs.directory import RunDirectory
+from pipeline.runs.fingerprint import Sources
 from pipeline.runs.retry import begin_retry, count_error_rows, end_retry, merge_retry, open_retry
 from tests.configs import fake_config
 
 GOOD = RowResult("stars", 0, "stop", response="first", reward=0.5)
 BAD = RowResult("stars", 0, "error", error_type="out_of_memory", error="no room")
 AGAIN = RowResult("stars", 0, "stop", response="again", reward=1.5)
+SOURCES = Sources(Path(__file__).parent, ("test_retry.py",))
 BAD_ROWS = [0, 5, 6, 13, 22]
 
 
@@ -31,14 +35,14 @@ def gathered(tmp_path):
     pq.write_table(rows, tmp_path / "in.parquet")
     plan = plan_input(str(tmp_path / "in.parquet"), 4, None)
     config = fake_config(input=str(tmp_path / "in.parquet"), output=str(tmp_path / "out"))
-    columns, run = check_columns(plan.schema, config), RunDirectory.open(config, plan)
+    columns, run = check_columns(plan.schema, config), RunDirectory.open(config, plan, SOURCES)
     stage = run.aligned
     stage.shards.create_directory()
     for shard, table in read_shards(plan, columns, Span(0, 23)):
         numbers = range(shard.first_row, shard.first_row + shard.num_rows)
         write_shard(stage.shards, shard, build_table(table, [BAD if i in BAD_ROWS else GOOD for i in numbers], "stars"))
     schema = output_schema(plan.schema.append(pa.field("id", pa.string())), "stars")
-    gather_parts(plan, stage.shards, stage.parts, schema, 5)
+    Gathering(plan, stage.shards, stage.parts, schema, 5).gather(range(5))
     return plan, columns, stage
 
 
