@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 from jobs.command import command_parser, run_command
-from jobs.config_reference.reference import configuration_page
 from pipeline.errors import OutputError
 
 PAGE = "docs/configuration.md"
@@ -19,10 +18,12 @@ PAGE = "docs/configuration.md"
 def main(arguments: list[str] | None = None) -> int:
     parser = command_parser("config_reference", "Write the reference of every config key.")
     parser.add_argument("--output", type=Path, default=Path(PAGE), help=f"the page [{PAGE}]")
-    return run_command(parser, _write, arguments)
+    return run_command(parser, _write_reference, arguments)
 
 
-def _write(options: argparse.Namespace) -> None:
+def _write_reference(options: argparse.Namespace) -> None:
+    from jobs.config_reference.reference import configuration_page  # here, because it imports the config of every job
+
     try:
         options.output.write_text(configuration_page(), encoding="utf-8")
     except OSError as error:
