@@ -107,7 +107,8 @@ def test_committed_shards_are_kept_and_a_finished_run_calls_no_model(prompts, wh
     config = fake_config(input=prompts, output=str(tmp_path / "out"), dataset=DATASET)
     plan = plan_input(prompts, 4, None)
     left = RunDirectory.open(config, plan, DECIDING_SOURCES)
-    left.aligned.shards.create_directory()
+    with left.held(print):
+        left.aligned.shards.create_directory()
     for number in (0, 3, 6):
         shard = plan.shard(number)
         rows = whole.slice(shard.first_row, shard.num_rows)
@@ -148,8 +149,9 @@ def test_a_killed_retry_is_finished_by_a_plain_start(ray_cluster, prompts, tmp_p
     config = fake_config(input=prompts, output=str(tmp_path / "out"), dataset=DATASET)
     plan = plan_input(prompts, 4, None)
     left = RunDirectory.open(config, plan, DECIDING_SOURCES)
-    left.reopen()
-    begin_retry(plan, check_columns(plan.schema, config), left.aligned)
+    with left.held(print):
+        left.reopen()
+        begin_retry(plan, check_columns(plan.schema, config), left.aligned)
     metrics = run(prompts, tmp_path / "out")
     assert metrics.aligned.num_rows_this_start == 7
     assert read(tmp_path / "out").select(OURS).equals(whole.select(OURS))
