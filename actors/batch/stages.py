@@ -13,6 +13,7 @@ from actors.batch.progress import Progress
 from actors.batch.supervision import CoordinatorWatch, RestartWatch, supervised
 from actors.batch.tasks import start_monitor, start_retry_duplicates
 from actors.cluster.placement import Models, peak_memory
+from actors.engines.backends import Role
 from pipeline.config.align import AlignConfig
 from pipeline.dataset.columns import InputColumns, input_schema
 from pipeline.dataset.graph import AlignerSpec, run_graph
@@ -37,7 +38,7 @@ class StageSpec:
     columns: InputColumns
     stage: Stage
     retries_errors: bool = False
-    expected_peaks: Mapping[str, int] = field(default_factory=dict)
+    expected_peaks: Mapping[Role, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

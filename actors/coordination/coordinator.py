@@ -12,7 +12,7 @@ The truth lives here: models hold caches only, and a restarted model costs a pre
 Create it inside the event loop that will run it.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from typing import Any
@@ -70,7 +70,7 @@ class SegmentCoordinator:
         rewards: Sequence[Any],
         reader: PromptReader | None = None,
         traits: RewardTraits | None = None,
-        supervisors: dict[str, list[ActorSupervisor]] | None = None,
+        supervisors: Mapping[str, Sequence[ActorSupervisor]] | None = None,
     ) -> None:
         self.config = config
         engine = config.engine
@@ -193,7 +193,10 @@ class SegmentCoordinator:
             segments=response.segments,
             responses=tuple(text(tokens) for tokens, _ in candidates) if candidates else None,
             rewards=tuple(reward for _, reward in candidates) if candidates else None,
-            **ledger.costs,
+            num_policy_tokens=ledger.policy_tokens,
+            num_reward_tokens=ledger.reward_tokens,
+            num_policy_calls=ledger.policy_calls,
+            num_reward_calls=ledger.reward_calls,
         )
 
     def _text(self, sampling: SamplingParams, tokens: TokenArray) -> str:
@@ -206,7 +209,10 @@ class SegmentCoordinator:
             finish_reason="error",
             error_type=error.error_type,
             error=error.message,
-            **ledger.costs,
+            num_policy_tokens=ledger.policy_tokens,
+            num_reward_tokens=ledger.reward_tokens,
+            num_policy_calls=ledger.policy_calls,
+            num_reward_calls=ledger.reward_calls,
         )
 
     def _add_result(self, result: RowResult) -> None:

@@ -65,7 +65,10 @@ def _plan(request_id: str, request: GenerationRequest, config: ServeConfig, prom
     sampling = _sampling(request, config)
     strategy = plan_strategy(request.stars, config)
     ids = [_row_id(request, request_id, number) for number in range(num_choices)]
-    rows = tuple(check_row(i, row_id, *prompts[i // (request.n or 1)], sampling) for i, row_id in enumerate(ids))
+    rows = tuple(
+        check_row(i, row_id, prompts[i // (request.n or 1)][0], prompts[i // (request.n or 1)][1], sampling)
+        for i, row_id in enumerate(ids)
+    )
     for row in rows:
         if row.error_type is not None:
             raise ApiError(400, row.error or "", param, row.error_type)

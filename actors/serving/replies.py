@@ -44,13 +44,13 @@ class Replies:
 
     def silent_chunk(self, choice: int, stars: dict[str, Any]) -> bytes:
         """News without text."""
-        body = {"delta": {}} if self.endpoint == "chat" else {"text": ""}
+        body: dict[str, Any] = {"delta": {}} if self.endpoint == "chat" else {"text": ""}
         return self._chunk([{"index": choice, **body, "logprobs": None, "finish_reason": None}], stars)
 
     def finish_chunk(self, choice: int) -> bytes:
         """The end of one choice."""
         result = self.generation.results[choice]
-        body = {"delta": {}} if self.endpoint == "chat" else {"text": ""}
+        body: dict[str, Any] = {"delta": {}} if self.endpoint == "chat" else {"text": ""}
         ended = [{"index": choice, **body, "logprobs": None, "finish_reason": result.finish_reason}]
         return self._chunk(ended, self._stars_of(choice, result))
 

@@ -23,7 +23,8 @@ def read_model_configs(policy: ModelConfig, reward: RewardConfig) -> ModelConfig
     """
     if policy.backend == "fake":
         return {}
-    return {"policy": _read_config("policy", policy.model)} | read_reward_config(reward)
+    configs: ModelConfigs = {"policy": _read_config("policy", policy.model)}
+    return configs | read_reward_config(reward)
 
 
 def read_reward_config(reward: RewardConfig) -> ModelConfigs:

@@ -1,6 +1,6 @@
-"""A dry run: what a run would read, ask its models, hold of the cluster and cost.
+"""A dry run: what a run would read, send to its models, occupy of the cluster and cost.
 
-Invariant: nothing is written but to the console. What would stop the run stops the dry run, with the same line.
+Invariant: it writes to the console only. What would stop the run stops the dry run, with the same line.
 """
 
 from contextlib import suppress
@@ -31,7 +31,7 @@ MAX_SHOWN_CHARACTERS = 2000
 
 
 def dry_run(config: AlignConfig, plan: InputPlan, columns: InputColumns, run: RunDirectory) -> None:
-    """Print it all.
+    """Print all of it.
 
     Raises:
         StarsError: what a run would fail with.

@@ -48,7 +48,7 @@ def compare_outputs(names: ColumnNames, judge_name: str | None, aligned: Locatio
         baseline_rewards.add(pair.baseline_reward)
         if judge is not None:
             scores = judge(pair.prompt, pair.response), judge(pair.prompt, pair.baseline_response)
-            won.add(float(wins(*map(np.float64, scores))))
+            won.add(float(wins(np.array(scores[0]), np.array(scores[1]))))
     return Comparison(
         num_prompts=rewards.num,
         mean_reward=rewards.mean or 0.0,

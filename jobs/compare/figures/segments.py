@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.compare.figures.figures import SegmentFigures
+from jobs.compare.figures.records import SegmentFigures
 from pipeline.runs.outputs import Floats, RunRows
 
 

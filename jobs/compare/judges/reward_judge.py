@@ -19,7 +19,7 @@ from actors.cluster.session import cluster
 from actors.rewards.interface import RewardContext
 from actors.startup.model_limits import longest_model_len, read_reward_config
 from jobs.compare.config import RewardModelJudge
-from jobs.compare.judges.judging import Runs, ScoreJudge
+from jobs.compare.judges.judgements import Runs, ScoreJudge
 from jobs.compare.judges.verdict_store import VerdictStore, verdict_key
 from pipeline.config.decoding import EngineConfig, PromptAs
 from pipeline.config.rewards import ClassifierReward

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from actors.batch.deciding_sources import DECIDING_SOURCES
 from actors.batch.run import run_align
-from jobs.calibrate.calibration import Calibration, CalibrationRuns, calibrate
+from jobs.calibrate.run_calibration import Calibration, CalibrationRuns, calibrate
 from jobs.calibrate.solving import Target
 from pipeline.config.loading import load_config
 from pipeline.dataset.columns import check_columns

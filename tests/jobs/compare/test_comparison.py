@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from jobs.compare.comparison import run_comparison
-from jobs.compare.figures.figures import CompareFigures
+from jobs.compare.figures.records import CompareFigures
 from jobs.compare.judges import reward_judge
 from jobs.compare.loading import load_comparison
+from jobs.compare.run_comparison import run_comparison
 from pipeline.errors import OutputError
 from pipeline.runs.outputs import read_run
 from pipeline.storage import locate

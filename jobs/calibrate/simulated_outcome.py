@@ -1,15 +1,15 @@
-"""A strategy on a transition law instead of on models: what its knobs would cost and reach, in milliseconds.
+"""A strategy run on a transition law instead of models: predicts in milliseconds what its knobs cost and reach.
 
-The rule, the line and the fallback are those of `pipeline.strategies.acceptance`, over arrays.
+The acceptance rule, the threshold line and the fallback are those of `pipeline.strategies.acceptance`, over arrays.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from jobs.calibrate.dials import Knobs, levels
 from jobs.calibrate.law import TransitionLaw
 from jobs.calibrate.rollouts import Bools, Floats, Ints
+from jobs.calibrate.search_variable import Knobs, levels
 from pipeline.strategies.reservation import ReservationConfig
 
 NUM_RESPONSES = 1200
@@ -26,7 +26,7 @@ class Outcome:
 
 
 def simulate(law: TransitionLaw, knobs: Knobs) -> Outcome:
-    """The outcome of `knobs` over NUM_RESPONSES responses to the rollouts' prompts; the same draws for all knobs."""
+    """The outcome of `knobs` over NUM_RESPONSES responses to the rollouts' prompts, the same draws for all knobs."""
     random = np.random.default_rng(SEED)
     rollouts = law.rollouts
     prompts = np.arange(NUM_RESPONSES) % len(rollouts.prompt_reward_P)

@@ -1,8 +1,8 @@
 """A calibration from its checked config to its YAML: rollouts, the simulation's knobs, real runs that correct them.
 
-All runs are ordinary runs of the main job over the same prompts, in folders of their own, so they work on any cluster
-and go on where they were interrupted. The knobs that are written are those of the real run nearest the target,
-and what is expected of them is what that run measured.
+All runs are ordinary runs of the main job over the same prompts, each in its own folder, so they work on any cluster
+and resume after an interruption. The YAML gets the knobs of the real run nearest to the target, and promises what that
+run measured.
 """
 
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from rich.console import Console
 from actors.batch.deciding_sources import DECIDING_SOURCES
 from actors.batch.run import Job, finish_jobs
 from actors.cluster.session import cluster
-from jobs.calibrate.dials import Knobs, file_name
-from jobs.calibrate.document import Calibrated, Probe, document, probe_lines, reward_table
+from jobs.calibrate.calibrated_yaml import Calibrated, Probe, document, probe_lines, reward_table
 from jobs.calibrate.law import TransitionLaw
 from jobs.calibrate.rollouts import Rollouts, gather_rollouts, rollout_config
-from jobs.calibrate.simulation import Outcome, simulate
-from jobs.calibrate.solving import Target, aim, solve, solve_dial
+from jobs.calibrate.search_variable import Knobs, file_name
+from jobs.calibrate.simulated_outcome import Outcome, simulate
+from jobs.calibrate.solving import Target, aim, solve, solve_value
 from pipeline.config.align import AlignConfig
 from pipeline.dataset.columns import InputColumns, check_columns
 from pipeline.dataset.plan import InputPlan, plan_input
@@ -26,13 +26,13 @@ from pipeline.runs.metrics import RunMetrics
 from pipeline.runs.outputs import read_run
 from pipeline.storage import locate
 
-TOLERANCE = 0.03  # a real run as near as this needs no other one: a few hundred prompts tell no less
+TOLERANCE = 0.03  # a real run as near as this ends the search: a few hundred prompts resolve no more
 RESULT = "calibrated.yaml"
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What `jobs.calibrate` was given: the job to calibrate, the prompts to do it on, a folder, what is wanted."""
+    """What `jobs.calibrate` was given: the job to calibrate, the prompts for it, a folder and the target."""
 
     config: AlignConfig
     prompts: str
@@ -43,7 +43,7 @@ class Calibration:
 
 
 class CalibrationRuns:
-    """The runs over the calibration prompts, all checked against the folder before any model loads."""
+    """The runs over the calibration prompts. The folder is checked before any model loads."""
 
     def __init__(self, calibration: Calibration) -> None:
         self.calibration = calibration
@@ -57,7 +57,7 @@ class CalibrationRuns:
         return gather_rollouts(zip(rows.table.column("segments").to_pylist(), stopped, pushed, strict=True))
 
     def probe(self, knobs: Knobs, number: int, console: Console) -> Outcome:
-        """What `knobs` really cost and reach, by draws that no rollout had."""
+        """What `knobs` really cost and reach, with draws that no rollout used."""
         config = self.calibration.config.model_copy(update={"strategy": knobs})
         stage = _finish(self._job(config, f"probe-{file_name(knobs)}", number), console).aligned
         return Outcome(stage.policy_tokens_per_row or 0.0, stage.acceptance_rate or 0.0, stage.mean_reward or 0.0)
@@ -78,7 +78,7 @@ class CalibrationRuns:
 
 
 def calibrate(runs: CalibrationRuns, console: Console) -> Calibrated:
-    """Measure, solve, correct; write the YAML and say what was found.
+    """Measure, solve, correct; write the YAML and print the result.
 
     Raises:
         StarsError: what went wrong, in one line.
@@ -102,12 +102,13 @@ def _calibrate(runs: CalibrationRuns, console: Console) -> Calibrated:
     while not probes or (
         len(probes) < calibration.max_probes
         and target.miss(probes[-1].measured) > TOLERANCE
-        and file_name(knobs) not in {file_name(probe.knobs) for probe in probes}  # nothing new would be learned
+        and file_name(knobs)
+        not in {file_name(probe.knobs) for probe in probes}  # the same run would give the same answer
     ):
         measured = runs.probe(knobs, len(probes) + 1, console)
         probes.append(Probe(knobs, simulate(law, knobs), measured))
         console.print(probe_lines(probes[-1:])[0], highlight=False, soft_wrap=True)
-        knobs = solve_dial(law, knobs, target, aim(target, [(p.simulated, p.measured) for p in probes]))
+        knobs = solve_value(law, knobs, target, aim(target, [(p.simulated, p.measured) for p in probes]))
     best = min(probes, key=lambda probe: target.miss(probe.measured))
     config = calibration.config.model_copy(update={"strategy": best.knobs})
     return Calibrated(config, rollouts, target, tuple(probes), target.of(best.measured))

@@ -1,4 +1,4 @@
-"""What a calibration measured, as lines: for the terminal and for the head of the YAML it writes."""
+"""The YAML that a calibration writes, and what it measured as lines for the terminal and the head of that YAML."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import yaml
 
-from jobs.calibrate.dials import Knobs, shown
 from jobs.calibrate.rollouts import Rollouts
-from jobs.calibrate.simulation import Outcome
+from jobs.calibrate.search_variable import Knobs, formatted
+from jobs.calibrate.simulated_outcome import Outcome
 from jobs.calibrate.solving import Target
 from pipeline.config.align import AlignConfig
 
@@ -18,7 +18,7 @@ FEWEST = 5  # rewards that a row of the table needs
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One real run with the knobs of the moment, beside what the simulation said of them."""
+    """One real run with some knobs, and what the simulation predicted for them."""
 
     knobs: Knobs
     simulated: Outcome
@@ -54,13 +54,13 @@ def reward_table(rollouts: Rollouts) -> list[str]:
 def probe_lines(probes: Sequence[Probe]) -> list[str]:
     """One line for each real run."""
     return [
-        f"{shown(probe.knobs)}: simulated {_figures(probe.simulated)}; measured {_figures(probe.measured)}"
+        f"{formatted(probe.knobs)}: simulated {_figures(probe.simulated)}; measured {_figures(probe.measured)}"
         for probe in probes
     ]
 
 
 def document(calibrated: Calibrated, source: str) -> str:
-    """The YAML that `jobs.align` takes, with what was measured above it. `source` names the calibration prompts."""
+    """The YAML that `jobs.align` takes, with the measurements as comments above. `source` names the prompts."""
     rollouts, target = calibrated.rollouts, calibrated.target
     head = [
         f"Calibrated by jobs.calibrate for {target.name} = {target.value:g}; expected: {calibrated.predicted:.4g}.",

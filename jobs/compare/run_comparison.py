@@ -1,7 +1,7 @@
-"""A comparison from its checked config to its report: finish the runs, ask the judges, write it all down.
+"""A comparison from its checked config to its report: finish the runs, ask the judges, write the report.
 
-Runs that share both models and the engine are done together, with models that are loaded once. Whatever is finished is
-not done again, so the same command goes on wherever it was interrupted; with nothing left to do no model is loaded.
+Runs that share both models and the engine are done together, with models that are loaded once. Finished work is kept,
+so the same command resumes an interrupted comparison; with nothing left to do no model is loaded.
 """
 
 import json
@@ -17,20 +17,20 @@ from jobs.compare.alpaca_eval import write_alpaca_eval
 from jobs.compare.config import EmbeddedJudge, JudgeConfig, RewardModelJudge
 from jobs.compare.figures.analysis import analyse
 from jobs.compare.figures.evidence import REWARD, Evidence
-from jobs.compare.figures.figures import CompareFigures
+from jobs.compare.figures.records import CompareFigures
 from jobs.compare.figures.resampling import Resampler
-from jobs.compare.judges.judging import Judged, Prompts, Runs, judge_pairs, judge_scores, text_judge
+from jobs.compare.judges.judgements import Judged, Prompts, Runs, judge_pairs, judge_scores, text_judge
 from jobs.compare.judges.llm_judge import LlmPairJudge
 from jobs.compare.judges.reward_judge import reward_model_judge
 from jobs.compare.loading import Comparison
 from jobs.compare.report.verdict import verdict
-from jobs.compare.report.written_report import write_report
+from jobs.compare.report.writing import write_report
 from pipeline.runs.outputs import read_run
 from pipeline.storage import Location, locate
 
 
 def run_comparison(comparison: Comparison) -> CompareFigures:
-    """Do what is left of the comparison, write its report and show the verdict.
+    """Do what is left of the comparison, write its report and print the verdict.
 
     Raises:
         StarsError: what went wrong, in one line.

@@ -1,6 +1,6 @@
-"""What a calibration turns: one number for each strategy, from the cheapest setting to the dearest.
+"""The search variable of a calibration: one number for each strategy, from the cheapest setting to the most expensive.
 
-stars, cards: r*, in reward units. reservation: −log(price); its transitions are measured before, by least squares.
+stars, cards: r*, in reward units. reservation: −log(price); its transitions are measured first, by least squares.
 """
 
 import math
@@ -16,9 +16,12 @@ from pipeline.strategies.stars import StarsConfig
 Knobs = StarsConfig | CardsConfig | ReservationConfig
 BETAS = (0.0, 0.05, 0.1, 0.2, 0.4)  # of the standard deviation of one segment's change in reward
 MIN_RECORDS = 60  # rollouts that a position's own transition needs; later positions share the last one
-PRICE_STEPS = (-2.0, 10.0)  # −log of the price, in standard deviations per segment, at its cheapest and its dearest
-# What a config need not say yet; a calibration finds it.
-UNKNOWN: dict[str, dict[str, Any]] = {
+PRICE_STEPS = (
+    -2.0,
+    10.0,
+)  # −log of the price, in standard deviations per segment: the cheapest and the most expensive one
+# Stand in for what a config need not say yet, because the calibration finds it.
+PLACEHOLDERS: dict[str, dict[str, Any]] = {
     "stars": {"reward_threshold": 0.0},
     "cards": {"reward_threshold": 0.0},
     "reservation": {"price": 1.0, "transitions": [{"intercept": 0.0, "slope": 1.0, "deviation": 1.0}]},
@@ -26,22 +29,22 @@ UNKNOWN: dict[str, dict[str, Any]] = {
 
 
 def candidates(knobs: Knobs, rollouts: Rollouts) -> list[Knobs]:
-    """The settings among which a calibration chooses, each to be turned to the wanted cost."""
+    """The settings among which a calibration chooses; for each it searches the value with the wanted cost."""
     if isinstance(knobs, ReservationConfig):
         return [knobs.model_copy(update={"transitions": measured_transitions(rollouts)})]
     scale = float(np.std(rollouts.reward_S - rollouts.before_S))
     return [knobs.model_copy(update={"beta": round(scale * beta, 4)}) for beta in BETAS]
 
 
-def turned(knobs: Knobs, dial: float) -> Knobs:
-    """`knobs` at one setting of the dial: the higher, the choosier."""
+def with_value(knobs: Knobs, value: float) -> Knobs:
+    """`knobs` with the search variable at `value`: the higher it is, the fewer proposals are accepted."""
     if isinstance(knobs, ReservationConfig):
-        return knobs.model_copy(update={"price": float(f"{math.exp(-dial):.4g}")})
-    return knobs.model_copy(update={"reward_threshold": round(dial, 4)})
+        return knobs.model_copy(update={"price": float(f"{math.exp(-value):.4g}")})
+    return knobs.model_copy(update={"reward_threshold": round(value, 4)})
 
 
-def dial_range(knobs: Knobs, rollouts: Rollouts) -> tuple[float, float]:
-    """From accepting every first attempt to exhausting them all."""
+def search_range(knobs: Knobs, rollouts: Rollouts) -> tuple[float, float]:
+    """Its lowest value accepts every first attempt, its highest exhausts all attempts."""
     if isinstance(knobs, ReservationConfig):
         unit = float(np.std(rollouts.reward_S - rollouts.before_S)) / knobs.segment_size
         return PRICE_STEPS[0] - math.log(unit), PRICE_STEPS[1] - math.log(unit)
@@ -51,27 +54,27 @@ def dial_range(knobs: Knobs, rollouts: Rollouts) -> tuple[float, float]:
 
 
 def levels(knobs: ReservationConfig, position: int, reward_A: Floats) -> Floats:
-    """The reservation values of responses with `position` tokens, [A]; they are linear in the reward so far."""
+    """The reservation values of responses with `position` tokens, [A]. They are linear in the reward so far."""
     at_0, at_1 = (reservation_value(knobs, position // knobs.segment_size, reward) for reward in (0.0, 1.0))
     return at_0 + (at_1 - at_0) * reward_A
 
 
 def file_name(knobs: Knobs) -> str:
-    """What tells the settings of one calibration apart."""
+    """A name that differs for any two settings of one calibration."""
     if isinstance(knobs, ReservationConfig):
         return f"price-{knobs.price:g}"
     return f"{knobs.reward_threshold:g}-{knobs.beta:g}"
 
 
-def shown(knobs: Knobs) -> str:
-    """The calibrated figures, in a few words."""
+def formatted(knobs: Knobs) -> str:
+    """The calibrated figures, for one line of text."""
     if isinstance(knobs, ReservationConfig):
         return f"price {knobs.price:.4g}"
     return f"r* {knobs.reward_threshold:.4g}, beta {knobs.beta:.4g}"
 
 
 def measured_transitions(rollouts: Rollouts) -> tuple[TransitionConfig, ...]:
-    """One law a segment position, as far as there are rollouts for it; at least one."""
+    """One law for each segment position with enough rollouts; at least one."""
     places = rollouts.position_S // rollouts.step_tokens
     laws: list[TransitionConfig] = []
     for place in range(int(places.max()) + 1):
