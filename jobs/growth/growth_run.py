@@ -18,7 +18,7 @@ from rich.table import Table
 
 from jobs.started_job import JobFailed, StartedJob
 from pipeline.dataset.plan import default_rows_per_shard
-from pipeline.dataset.shards import shard_numbers
+from pipeline.dataset.shards import committed_shards
 from pipeline.storage import locate
 
 COORDINATOR = "ray::MapWorker(MapBatches(AlignShards"
@@ -114,7 +114,7 @@ class GrowthRun:
 
     def _num_committed(self) -> int:
         """Rows of committed shards; none once they are gathered."""
-        num_shards = len(shard_numbers(locate(str(self.folder / "out/_run/shards"))))
+        num_shards = len(committed_shards(locate(str(self.folder / "out/_run/shards"))))
         return min(self.num_rows, num_shards * self.rows_per_shard)  # the last shard may be shorter
 
     def _job(self) -> StartedJob:
