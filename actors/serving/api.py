@@ -14,10 +14,12 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from actors.coordination.coordinator import SegmentCoordinator
+from actors.rendering.readers import make_reader
 from actors.serving.answer_plan import Plan, plan_chat, plan_completion
 from actors.serving.api_errors import ApiError, server_failed
 from actors.serving.generation import Admission, Generation
 from actors.serving.handles import ReplicaSupervisor
+from actors.serving.prompts import PromptQueue, with_prompts
 from actors.serving.replies import Endpoint, Replies
 from actors.serving.request_schema import ChatRequest, CompletionRequest, GenerationRequest, parse
 from actors.serving.server_config import ServeConfig
@@ -50,6 +52,9 @@ class Server:
         roles = {"policy": policies, "reward": rewards}
         supervisors = {role: [ReplicaSupervisor(f"{role}-{i}") for i in range(len(h))] for role, h in roles.items()}
         self.coordinator = SegmentCoordinator(config, policies, rewards, supervisors=supervisors)
+        assert config.engine.max_model_len is not None
+        reader = make_reader("policy", config.policy, config.prompt_as, config.engine.max_model_len)
+        self.prompts = PromptQueue(reader, config.engine.max_model_len)
         self.admission = Admission(config.serve.max_ongoing_requests, config.serve.retry_after_s)
         self.metrics = ServerMetrics()
 
@@ -104,6 +109,7 @@ class Server:
     async def _generate(self, endpoint: Endpoint, http: Request, request: GenerationRequest, plan: Plan) -> Response:
         if request.stream_options is not None and not request.stream:
             raise ApiError(400, "stream_options needs stream", "stream_options", "invalid_value")
+        plan = await with_prompts(plan, self.prompts, self.config)
         generation = Generation(plan, self.coordinator, self.admission)
         replies, watch = (
             Replies(endpoint, self.config.served_name, generation),

@@ -18,6 +18,8 @@ class LimitsConfig(Section):
         64, ge=1, description="most times a strategy may draw one token of a response: max_attempts, n, k, budget"
     )
     max_lanes: int = Field(16, ge=1, description="most engine.slots that one answer may hold")
+    max_stops: int = Field(16, ge=0, description="most texts in stop")
+    max_stop_characters: int = Field(256, ge=1, description="longest text in stop, in characters")
     max_body_bytes: int = Field(2**20, ge=1, description="largest request body, in bytes")
     max_body_s: float = Field(30.0, gt=0.0, description="seconds that a client may take to send a request's body")
 
