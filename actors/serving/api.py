@@ -21,6 +21,7 @@ from actors.serving.generation import Admission, Generation
 from actors.serving.handles import ReplicaSupervisor
 from actors.serving.prompts import PromptQueue, with_prompts
 from actors.serving.replies import Endpoint, Replies
+from actors.serving.request_guard import RequestGuard
 from actors.serving.request_schema import ChatRequest, CompletionRequest, GenerationRequest, parse
 from actors.serving.server_config import ServeConfig
 from actors.serving.server_metrics import ServerMetrics, Watch
@@ -30,7 +31,10 @@ from pipeline.records import RowResult
 T = TypeVar("T")
 logger = logging.getLogger("ray.serve")
 HEALTH_TIMEOUT_S = 3.0
-PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+PAGE_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
 
 
 class Server:
@@ -153,7 +157,8 @@ async def while_connected(http: Request, work: Coroutine[Any, Any, T]) -> T:
 
 def build_api(server: Server) -> FastAPI:
     """The routes."""
-    api = FastAPI(title="STARS", docs_url=None, redoc_url=None, openapi_url=None)
+    api = FastAPI(title="STARS", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+    api.add_middleware(RequestGuard, hosts=(server.config.serve.host, *server.config.serve.allowed_hosts))
     page = files("actors.serving").joinpath("page.html").read_text(encoding="utf-8")
     page = page.replace("MODEL_NAME", html.escape(server.config.served_name))
 

@@ -124,7 +124,7 @@ class Generation:
             self._queue.put_nowait(Event(choice, result))
         else:
             fault = RowError(result.error_type, result.error or "")
-            self._queue.put_nowait(prompt_error(fault, self.plan.param, self.coordinator.config))
+            self._queue.put_nowait(prompt_error(fault, self.plan.param, self.coordinator.config.engine.max_model_len))
 
 
 def _api_error(error: Exception, request_id: str) -> ApiError:

@@ -101,24 +101,24 @@ async def with_prompts(plan: Plan, prompts: PromptQueue, config: ServeConfig) ->
         try:
             tokens.append(await prompts.tokens(rows[first]))
         except RowError as error:
-            raise prompt_error(error, plan.param, config) from None
+            raise prompt_error(error, plan.param, config.engine.max_model_len) from None
         for choice in range(first, first + plan.choices_per_prompt):
             rows[choice] = _fitted(rows[choice], tokens[-1], len(prompts.reader.closing_tokens), plan.param, config)
     return replace(plan, rows=tuple(rows), prompts=tuple(tokens))
 
 
-def prompt_error(error: RowError, param: str, config: ServeConfig) -> ApiError:
+def prompt_error(error: RowError, param: str, max_model_len: int | None) -> ApiError:
     """What a client is told about a prompt that cannot be answered."""
     if error.error_type != "prompt_too_long":
         return ApiError(400, error.message, param, error.error_type)
-    return context_length_exceeded(config, f"what you sent as {param} does not fit", param)
+    return context_length_exceeded(max_model_len, f"what you sent as {param} does not fit", param)
 
 
-def context_length_exceeded(config: ServeConfig, what: str, param: str) -> ApiError:
+def context_length_exceeded(max_model_len: int | None, what: str, param: str) -> ApiError:
     """In the words that clients look for."""
     return ApiError(
         400,
-        f"This model's maximum context length is {config.engine.max_model_len} tokens. However, {what}. "
+        f"This model's maximum context length is {max_model_len} tokens. However, {what}. "
         f"Please reduce the length of the {param} or the number of tokens.",
         param,
         "context_length_exceeded",
@@ -134,7 +134,7 @@ def _fitted(row: PromptRow, prompt: TokenArray, num_closing: int, param: str, co
     wanted = asked or config.generation.max_new_tokens
     if room < (asked or 1):
         what = f"you requested {len(prompt) + (asked or 1)} tokens ({len(prompt)} in the {param}"
-        raise context_length_exceeded(config, f"{what}, {asked or 'at least 1'} in the completion)", param)
+        raise context_length_exceeded(limit, f"{what}, {asked or 'at least 1'} in the completion)", param)
     if wanted <= room:
         return row
     return replace(row, sampling_overrides=row.sampling_overrides | {"max_new_tokens": room})

@@ -1,5 +1,7 @@
 """The config of `jobs.serve`: that of `jobs.align`, and how requests are answered."""
 
+from typing import Annotated
+
 from pydantic import Field, field_validator
 
 from pipeline.config.align import AlignConfig
@@ -35,6 +37,11 @@ class ServerConfig(Section):
     )
     host: str = Field("127.0.0.1", description="address to listen on; the default is this machine only")
     port: int = Field(8000, ge=1, lt=2**16, description="TCP port")
+    allowed_hosts: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        (),
+        description="names under which requests may ask for this server, beside serve.host, localhost and any address; "
+        "*.example.com for all below a name, * for any name",
+    )
     model_name: str | None = Field(
         None, min_length=1, description="what requests call the model; null: policy.model, of a folder its last part"
     )
