@@ -31,7 +31,7 @@ class Plan:
         stop: texts that end a response.
         choices_per_prompt: rows of one prompt stand together.
         param: the request's field that holds the prompts.
-        prompts: the tokens of each prompt, once they are known (`actors.serving.prompts`).
+        prompts: the tokens of each prompt, once they are known (`actors.serving.prompt_queue`).
     """
 
     request_id: str

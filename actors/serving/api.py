@@ -19,7 +19,7 @@ from actors.serving.answer_plan import Plan, plan_chat, plan_completion
 from actors.serving.api_errors import ApiError, server_failed
 from actors.serving.generation import Admission, Generation
 from actors.serving.handles import ReplicaSupervisor
-from actors.serving.prompts import PromptQueue, with_prompts
+from actors.serving.prompt_queue import PromptQueue, with_prompts
 from actors.serving.replies import Endpoint, Replies
 from actors.serving.request_guard import RequestGuard
 from actors.serving.request_schema import ChatRequest, CompletionRequest, GenerationRequest, parse

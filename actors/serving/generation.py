@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from actors.coordination.coordinator import SegmentCoordinator
 from actors.serving.answer_plan import Plan
 from actors.serving.api_errors import ApiError, models_unavailable, server_failed
-from actors.serving.prompts import prompt_error
+from actors.serving.prompt_queue import prompt_error
 from pipeline.errors import ModelError, RowError
 from pipeline.records import Judgement, PromptRow, RowResult
 
