@@ -129,7 +129,8 @@ def test_other_shards_cohorts_and_slots_give_the_same_rows(prompts, whole, tmp_p
 
 def test_committed_shards_are_kept_and_a_finished_run_calls_no_model(prompts, whole, tmp_path, capsys):
     _, left, plan = start_of(prompts, tmp_path / "out")
-    left.aligned.shards.create_directory()
+    with left.held(print):
+        left.aligned.shards.create_directory()
     for number in (0, 3, 6):
         shard = plan.shard(number)
         rows = whole.slice(shard.first_row, shard.num_rows)
@@ -168,8 +169,9 @@ def test_a_killed_retry_is_finished_by_a_plain_start(prompts, done, tmp_path):
     inject_error_rows(tmp_path / "out", {"r0", "r17"})
     same = {"baseline_rows": 10, "judge": "embedded"}
     config, left, plan = start_of(prompts, tmp_path / "out", **same)
-    left.reopen()
-    begin_retry(plan, check_columns(plan.schema, config), left.aligned)
+    with left.held(print):
+        left.reopen()
+        begin_retry(plan, check_columns(plan.schema, config), left.aligned)
     metrics = run(prompts, tmp_path / "out", **same)
     assert metrics.aligned.num_rows_this_start == 7
     assert read(tmp_path / "out").select(OURS).equals(done.rows.select(OURS))
