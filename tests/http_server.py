@@ -28,13 +28,15 @@ class PingingHandle(LocalHandle):
 
 
 @contextmanager
-def http_server(config, api_key_digest=None):
-    """The base URL, and the Server behind it."""
+def http_server(config, api_key_digest=None, send_buffer_bytes=None):
+    """The base URL, and the Server behind it; what a client does not read waits in a buffer of so many bytes."""
     handles = [
         PingingHandle(FakePolicy(config.policy, config.engine)),
         PingingHandle(reward_of(config)),
     ]
     sock = socket.create_server(("127.0.0.1", 0))
+    if send_buffer_bytes:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer_bytes)
     started, state = threading.Event(), {}
 
     async def run():
