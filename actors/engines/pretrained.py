@@ -32,7 +32,7 @@ def load_reward(config: ModelConfig, engine: EngineConfig) -> RewardEngine:
 def _load(auto_class: Any, config: ModelConfig) -> PreTrainedModel:
     torch.set_num_threads(config.num_threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = auto_class.from_pretrained(config.model, dtype=getattr(torch, config.dtype))
+    model = auto_class.from_pretrained(config.model, revision=config.revision, dtype=getattr(torch, config.dtype))
     model = model.to(device).requires_grad_(False)
     pack_linears(model)
     if device == "cpu":

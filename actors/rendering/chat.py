@@ -10,6 +10,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from actors.rendering.prompt_reader import Messages, messages_of
 from pipeline.config.decoding import PromptAs
+from pipeline.config.model import ModelConfig
 from pipeline.errors import ConfigError, RowError
 from pipeline.records import PromptRow, TokenArray
 
@@ -19,7 +20,7 @@ class ChatReader:
 
     Args:
         role: "policy" or "reward", for messages.
-        model: a folder, or a Hugging Face name.
+        model: whose tokenizer it is.
         prompt_as: whether a text prompt is a user turn or goes in as it is.
         max_model_len: what a prompt must fit; None where that is not known yet.
 
@@ -27,7 +28,7 @@ class ChatReader:
         ConfigError: there is no tokenizer.
     """
 
-    def __init__(self, role: str, model: str, prompt_as: PromptAs, max_model_len: int | None) -> None:
+    def __init__(self, role: str, model: ModelConfig, prompt_as: PromptAs, max_model_len: int | None) -> None:
         self.tokenizer = load_tokenizer(role, model)
         self.is_raw = prompt_as == "raw"
         self.max_characters = (max_model_len or sys.maxsize) * max(map(len, self.tokenizer.get_vocab()))
@@ -64,11 +65,11 @@ class ChatReader:
         return self.tokenizer(text.rpartition("ANSWER")[2], add_special_tokens=False)["input_ids"]
 
 
-def load_tokenizer(role: str, model: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(role: str, model: ModelConfig) -> PreTrainedTokenizerBase:
     try:
-        return AutoTokenizer.from_pretrained(model)
+        return AutoTokenizer.from_pretrained(model.model, revision=model.revision)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{role}.model {model!r}: no tokenizer: {str(error).splitlines()[0]}") from None
+        raise ConfigError(f"{role}.model {model.model!r}: no tokenizer: {str(error).splitlines()[0]}") from None
 
 
 def _chat_tokens(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> TokenArray:

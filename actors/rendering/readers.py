@@ -13,7 +13,7 @@ def make_reader(role: Role, model: ModelConfig, prompt_as: PromptAs, max_model_l
         return ByteReader()
     from actors.rendering.chat import ChatReader  # imports transformers
 
-    return ChatReader(role, model.model, prompt_as, max_model_len)
+    return ChatReader(role, model, prompt_as, max_model_len)
 
 
 def share_vocabulary(policy: ModelConfig, reward: ModelConfig) -> bool:
@@ -22,10 +22,10 @@ def share_vocabulary(policy: ModelConfig, reward: ModelConfig) -> bool:
     Raises:
         ConfigError: one has no tokenizer.
     """
-    if "fake" in (policy.backend, reward.backend) or policy.model == reward.model:
+    if "fake" in (policy.backend, reward.backend) or (policy.model, policy.revision) == (reward.model, reward.revision):
         return True
     from actors.rendering.chat import load_tokenizer  # imports transformers
 
-    ours = load_tokenizer("policy", policy.model).get_vocab()
-    theirs = load_tokenizer("reward", reward.model).get_vocab()
+    ours = load_tokenizer("policy", policy).get_vocab()
+    theirs = load_tokenizer("reward", reward).get_vocab()
     return ours.items() <= theirs.items()

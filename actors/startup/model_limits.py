@@ -23,7 +23,7 @@ def read_model_configs(policy: ModelConfig, reward: RewardConfig) -> ModelConfig
     """
     if policy.backend == "fake":
         return {}
-    configs: ModelConfigs = {"policy": _read_config("policy", policy.model)}
+    configs: ModelConfigs = {"policy": _read_config("policy", policy)}
     return configs | read_reward_config(reward)
 
 
@@ -35,7 +35,7 @@ def read_reward_config(reward: RewardConfig) -> ModelConfigs:
     """
     if reward.is_fake or not isinstance(reward, ClassifierReward):
         return {}
-    config = _read_config("reward", reward.model)
+    config = _read_config("reward", reward)
     _check_reward(reward.model, config)
     return {"reward": config}
 
@@ -59,13 +59,13 @@ def longest_model_len(models: ModelConfigs, engine: EngineConfig, max_new_tokens
     return wanted or limit
 
 
-def _read_config(role: str, model: str) -> "PreTrainedConfig":
+def _read_config(role: str, model: ModelConfig) -> "PreTrainedConfig":
     from transformers import AutoConfig  # here, because it takes seconds, and a run of fakes asks for none
 
     try:
-        return AutoConfig.from_pretrained(model)
+        return AutoConfig.from_pretrained(model.model, revision=model.revision)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{role}.model {model!r}: {str(error).splitlines()[0]}") from None
+        raise ConfigError(f"{role}.model {model.model!r}: {str(error).splitlines()[0]}") from None
 
 
 def _check_reward(model: str, config: "PreTrainedConfig") -> None:
