@@ -8,6 +8,8 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
+from tests.embedded import run_embedded
+
 HEAD = {
     "num_cpus": 2,
     "num_gpus": 2,
@@ -23,3 +25,11 @@ def ray_cluster():
     yield cluster
     ray.shutdown()
     cluster.shutdown()
+
+
+@pytest.fixture(scope="session")
+def embedded_output(ray_cluster, tmp_path_factory):
+    """The output of the embedded job in fp32: 24 rows of at most 48 tokens. Read it only."""
+    output = tmp_path_factory.mktemp("embedded") / "out"
+    run_embedded(output, "dataset.rows_per_shard=8")
+    return output

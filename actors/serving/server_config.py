@@ -25,6 +25,12 @@ class LimitsConfig(Section):
 class ServerConfig(Section):
     """The server."""
 
+    name: str = Field(
+        "stars", min_length=1, description="of the application in Serve; two servers on one cluster need two names"
+    )
+    route_prefix: str = Field(
+        "/", pattern=r"^/[A-Za-z0-9._~/-]*$", description="path under which the server answers, where Serve is shared"
+    )
     host: str = Field("127.0.0.1", description="address to listen on; the default is this machine only")
     port: int = Field(8000, ge=1, lt=2**16, description="TCP port")
     model_name: str | None = Field(
@@ -42,6 +48,11 @@ class ServerConfig(Section):
         20.0, gt=0.0, description="a replica that answers no health check for so long is replaced"
     )
     limits: LimitsConfig = LimitsConfig()
+
+    @property
+    def base_path(self) -> str:
+        """The prefix as URLs begin with it: nothing for the root."""
+        return self.route_prefix.rstrip("/")
 
 
 class ServeConfig(AlignConfig):

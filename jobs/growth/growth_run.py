@@ -91,8 +91,8 @@ class GrowthRun:
         return self._table(at_0_s, at_50_s, at_100_s, half)
 
     def _run_until(self, num_rows: int | None) -> float:
-        """Start the job and kill it once `num_rows` rows are committed; None: let it finish. Returns the seconds until it
-        has committed its first new shard."""
+        """Start the job and kill it once `num_rows` rows are committed; None: let it finish. Returns the seconds until
+        its first new shard is committed."""
         before, started_s, first_s = self._num_committed(), time.monotonic(), 0.0
         offset_s = self.samples[-1].second if self.samples else 0.0
         with self._job() as job:

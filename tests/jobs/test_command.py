@@ -18,7 +18,6 @@ ALL_JOBS = [*sorted(path.parent.name for path in Path(jobs.__file__).parent.glob
 OPTIONS = {
     "align": ["--fresh", "--retry-errors", "--dry-run", "max_error_rows", "dataset.rows_per_shard"],
     "benchmark": ["time_limit_s", "[any of pipeline, "],
-    "config_reference": ["--output"],
     "calibrate": ["--policy-tokens", "--probes"],
     "chaos": ["--kills", "--longest-delay-s"],
     "compare": ["contenders.*.strategy", "bootstrap_draws", "keys of a judge of kind llm:", "api_key_env"],

@@ -44,7 +44,7 @@ def test_more_than_the_labelled_nodes_have_is_refused(labelled_nodes, monkeypatc
     monkeypatch.setattr("actors.cluster.gpu_reservation.GRACE_S", 1.0)
     config = config_of(policies_per_cell=3, gpus_per_policy=1, gpus_per_reward=1)
     with (
-        pytest.raises(ConfigError, match="were not to be had in 1 s.*6 of the cluster's 6 GPUs are free") as caught,
+        pytest.raises(ConfigError, match=r"were not to be had in 1 s.*6 of the cluster's 6 GPUs are free") as caught,
         reserved(config.cluster, config.want_gpus),
     ):
         pass

@@ -165,4 +165,5 @@ def test_gpus_that_others_hold_are_not_waited_for_forever(ray_cluster, monkeypat
 
 def _slots_of(actor):
     holder = actor.calls.holder if hasattr(actor, "calls") else actor.holder
-    return holder.engine_config.slots
+    with holder.engine() as lent:
+        return len(getattr(lent, "engine", lent).table.lengths_S)
