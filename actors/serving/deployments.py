@@ -51,7 +51,10 @@ def build_application(config: ServeConfig) -> Application:
 def _model(actor_class: type, name: str, num_gpus: float, config: ServeConfig) -> serve.Deployment:
     runtime = {"env_vars": hidden_gpus(num_gpus)}
     options = _options(config, {"num_cpus": 0, "num_gpus": num_gpus, "runtime_env": runtime})
-    return serve.deployment(actor_class, name=name).options(**options, max_ongoing_requests=MODEL_CALLS)
+    quiet = {"enable_access_log": False}  # a line per model call would be most of the log
+    return serve.deployment(actor_class, name=name).options(
+        **options, max_ongoing_requests=MODEL_CALLS, logging_config=quiet
+    )
 
 
 def _options(config: ServeConfig, actor_options: dict[str, Any]) -> dict[str, Any]:

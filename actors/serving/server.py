@@ -68,7 +68,7 @@ def start_serve(config: ServeConfig) -> None:
 
 def prepare_environment() -> None:
     """What Serve's processes must find in their environment; they inherit ours when the cluster is our own."""
-    os.environ.setdefault(CALLBACK, "actors.serving.proxy_errors:middlewares")
+    os.environ.setdefault(CALLBACK, "actors.serving.proxy_middlewares:middlewares")
     os.environ.setdefault("RAY_SERVE_RUN_SYNC_IN_THREADPOOL", "1")  # pings are answered while a model computes
 
 

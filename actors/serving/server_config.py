@@ -1,5 +1,7 @@
 """The config of `jobs.serve`: that of `jobs.align`, and how requests are answered."""
 
+from typing import Annotated
+
 from pydantic import Field, field_validator
 
 from pipeline.config.align import AlignConfig
@@ -18,6 +20,8 @@ class LimitsConfig(Section):
         64, ge=1, description="most times a strategy may draw one token of a response: max_attempts, n, k, budget"
     )
     max_lanes: int = Field(16, ge=1, description="most engine.slots that one answer may hold")
+    max_stops: int = Field(16, ge=0, description="most texts in stop")
+    max_stop_characters: int = Field(256, ge=1, description="longest text in stop, in characters")
     max_body_bytes: int = Field(2**20, ge=1, description="largest request body, in bytes")
     max_body_s: float = Field(30.0, gt=0.0, description="seconds that a client may take to send a request's body")
 
@@ -33,6 +37,11 @@ class ServerConfig(Section):
     )
     host: str = Field("127.0.0.1", description="address to listen on; the default is this machine only")
     port: int = Field(8000, ge=1, lt=2**16, description="TCP port")
+    allowed_hosts: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        (),
+        description="names under which requests may ask for this server, beside serve.host, localhost and any address; "
+        "*.example.com for all below a name, * for any name",
+    )
     model_name: str | None = Field(
         None, min_length=1, description="what requests call the model; null: policy.model, of a folder its last part"
     )

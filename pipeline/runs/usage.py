@@ -13,7 +13,7 @@ MOSTS = frozenset({"last_ended_s", "peak_bytes", "expected_peak_bytes"})  # of w
 
 @dataclass(frozen=True, slots=True)
 class RoleUsage:
-    """Calls, rows and tokens of one model actor, or of several added up; with its ratios, a role of `_run/metrics.json`.
+    """Calls, rows and tokens of one model actor, or of several added up; and its ratios: a role of `_run/metrics.json`.
 
     Of the busy time, `prefill_s` brought caches up to their prefixes (all of it, for a reward model) and `sampling_s`
     drew tokens; the rest decoded. `actor_s` is the time from the first call's start to the last call's end, of each
