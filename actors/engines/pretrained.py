@@ -60,7 +60,7 @@ def load_model(role: Role, auto_class: Any, config: ModelConfig, **options: Any)
     weights."""
     torch.set_num_threads(config.num_threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    whole = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+    whole = {"revision": config.revision, "output_loading_info": True, "ignore_mismatched_sizes": True}
     model, report = auto_class.from_pretrained(config.model, dtype=getattr(torch, config.dtype), **whole, **options)
     _check_report(role, config.model, model, report)
     model = model.to(device).requires_grad_(False)

@@ -25,7 +25,7 @@ def read_model_configs(policy: ModelConfig, reward: RewardConfig) -> ModelConfig
     """
     if policy.backend == "fake":
         return {}
-    configs: ModelConfigs = {"policy": _read_config("policy", policy.model)}
+    configs: ModelConfigs = {"policy": _read_config("policy", policy)}
     return configs | read_reward_config(reward)
 
 
@@ -37,7 +37,7 @@ def read_reward_config(reward: RewardConfig) -> ModelConfigs:
     """
     if reward.is_fake or not isinstance(reward, ClassifierReward):
         return {}
-    config = _read_config("reward", reward.model, reward.trust_remote_code)
+    config = _read_config("reward", reward, reward.trust_remote_code)
     label_weights(reward.model, reward, config)
     return {"reward": config}
 
@@ -61,13 +61,13 @@ def longest_model_len(models: ModelConfigs, engine: EngineConfig, max_new_tokens
     return wanted or limit
 
 
-def _read_config(role: str, model: str, trust_remote_code: bool = False) -> "PreTrainedConfig":
+def _read_config(role: str, model: ModelConfig, trust_remote_code: bool = False) -> "PreTrainedConfig":
     from transformers import AutoConfig  # here, because it takes seconds, and a run of fakes asks for none
 
     try:
-        return AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
+        return AutoConfig.from_pretrained(model.model, revision=model.revision, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{role}.model {model!r}: {str(error).splitlines()[0]}") from None
+        raise ConfigError(f"{role}.model {model.model!r}: {str(error).splitlines()[0]}") from None
 
 
 def _position_limit(role: str, config: "PreTrainedConfig") -> int:
