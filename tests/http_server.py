@@ -28,7 +28,7 @@ class PingingHandle(LocalHandle):
 
 
 @contextmanager
-def http_server(config, api_key_digest=None):
+def http_server(config, api_key_digests=()):
     """The base URL, and the Server behind it."""
     handles = [
         PingingHandle(FakePolicy(config.policy, config.engine)),
@@ -38,7 +38,7 @@ def http_server(config, api_key_digest=None):
     started, state = threading.Event(), {}
 
     async def run():
-        state["server"] = Server(config, handles[:1], handles[1:], api_key_digest)
+        state["server"] = Server(config, handles[:1], handles[1:], api_key_digests)
         state["uvicorn"] = uvicorn.Server(
             uvicorn.Config(build_api(state["server"]), log_level="error", lifespan="off", ws="none")
         )
