@@ -63,6 +63,10 @@ class ConversationReader:
                 del prefixes[place]
         return ReadRows(list(prefixes), list(prefixes.values()), faults)
 
+    def check(self) -> None:
+        """Raises ConfigError where the model cannot read conversations as the config says."""
+        self.reader.check(self.reads_text)
+
     def closes(self, finished: bool) -> bool:
         """Whether the assistant's turn is closed after the response."""
         return self.close_turn == "always" or (self.close_turn == "finished" and finished)

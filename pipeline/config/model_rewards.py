@@ -100,3 +100,18 @@ class ClassifierReward(RewardModel, Labels):
         description="when the assistant turn is closed before scoring: reward models are trained on closed turns, "
         "but closing a fragment tells the model that the answer ends there",
     )
+
+
+class EncoderReward(RewardModel, Labels):
+    """An encoder with a classification head, such as BERT or DeBERTa: `tokenizer(question, answer)`, or one text, which
+    `template` makes of `question`, `answer` and `messages`. The question of several messages has a line for each."""
+
+    kind: Literal["encoder"] = "encoder"
+    max_tokens: int | None = Field(
+        None, ge=8, description="most tokens of question and answer; null: what tokenizer and positions allow"
+    )
+    truncation: Literal["left", "right", "refuse"] = Field(
+        "left",
+        description="what is longer: left keeps the ends of question and answer, right their beginnings, so that a "
+        "long answer's new segments change nothing; refuse makes an error row",
+    )

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 
 from pydantic import Discriminator, Tag
 
-from pipeline.config.model_rewards import ClassifierReward
+from pipeline.config.model_rewards import ClassifierReward, EncoderReward
 from pipeline.config.reward_section import RewardSection
 
-REWARD_SECTIONS: tuple[type[RewardSection], ...] = (ClassifierReward,)
+REWARD_SECTIONS: tuple[type[RewardSection], ...] = (ClassifierReward, EncoderReward)
 DEFAULT_KIND = "classifier"
 
 
