@@ -19,7 +19,7 @@ from pipeline.errors import ConfigError
 
 def load_policy(config: ModelConfig, engine: EngineConfig) -> PolicyEngine:
     """Load a causal language model; raises ConfigError when it names no end token."""
-    model = load_model(AutoModelForCausalLM, config)
+    model = packed(load_model(AutoModelForCausalLM, config))
     end_token_ids = model.generation_config.eos_token_id if model.generation_config else None
     if end_token_ids is None:
         end_token_ids = model.config.get_text_config().eos_token_id
@@ -34,7 +34,7 @@ def load_reward(config: ClassifierReward, engine: EngineConfig) -> RewardEngine:
     Raises:
         ConfigError: it has no `score` head, as transformers' decoders of this class have, or no such label.
     """
-    model = load_model(AutoModelForSequenceClassification, config, **load_options(config))
+    model = packed(load_model(AutoModelForSequenceClassification, config, **load_options(config)))
     if not hasattr(model, "score"):
         raise ConfigError(
             f"reward.model {config.model!r}: {type(model).__name__} has no `score` head; an encoder is "
@@ -45,13 +45,17 @@ def load_reward(config: ClassifierReward, engine: EngineConfig) -> RewardEngine:
 
 
 def load_model(auto_class: Any, config: ModelConfig, **options: Any) -> PreTrainedModel:
-    """A model on its device, ready to compute; `options` go to `from_pretrained`."""
+    """A model on its device; `options` go to `from_pretrained`."""
     torch.set_num_threads(config.num_threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = auto_class.from_pretrained(config.model, dtype=getattr(torch, config.dtype), **options)
-    model = model.to(device).requires_grad_(False)
+    return model.to(device).requires_grad_(False).eval()
+
+
+def packed(model: PreTrainedModel) -> PreTrainedModel:
+    """The model, its layers laid out for its device."""
     pack_linears(model)
-    if device == "cpu":
+    if model.device.type == "cpu":
         _leave_file(model)
     return model
 

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from actors.engines.backends import load_engine
 from actors.rendering.readers import make_reader, share_vocabulary
-from actors.rewards.conversations import ConversationReader
+from actors.rewards.conversations import ConversationReader, ReadRows
 from actors.rewards.interface import ModelNeeds, RewardContext, RewardTraits
 from actors.rewards.labels import label_weights
 from pipeline.config.model_rewards import ClassifierReward
@@ -27,6 +27,12 @@ class PrefixEngine(Protocol):
     ) -> tuple[npt.NDArray[np.float64], CallStats]: ...
 
 
+class CohortReader(Protocol):
+    """Reads conversations as token prefixes."""
+
+    def read(self, cohort: ScoreCohort) -> ReadRows: ...
+
+
 class PrefixReward:
     """A reward that reads conversations into token prefixes and scores these.
 
@@ -35,7 +41,7 @@ class PrefixReward:
         engine: what scores.
     """
 
-    def __init__(self, reader: ConversationReader, engine: PrefixEngine) -> None:
+    def __init__(self, reader: CohortReader, engine: PrefixEngine) -> None:
         self.reader = reader
         self.engine = engine
 

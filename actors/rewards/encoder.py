@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 
-from actors.engines.pretrained import load_model, load_options
+from actors.engines.pretrained import load_model, load_options, packed
 from actors.engines.reward_engine import weighted
 from actors.engines.shapes import MIN_ROWS, SHAPES, rounded_up
 from actors.rewards.conversations import RESPONSE
@@ -99,7 +99,7 @@ def needs(section: EncoderReward, config: PreTrainedConfig, context: RewardConte
 
 def load(section: EncoderReward, context: RewardContext) -> PairReward:
     """The tokenizer and the model."""
-    model = load_model(AutoModelForSequenceClassification, section, **load_options(section))
+    model = packed(load_model(AutoModelForSequenceClassification, section, **load_options(section)))
     _check_encoder(section, model)
     return PairReward(PairReader(section, model.config), model, label_weights(section.model, section, model.config))
 
