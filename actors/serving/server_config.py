@@ -14,18 +14,6 @@ SAFE = (
     *("temperature", "top_p", "top_k", "seed", "stop", "max_tokens", "n"),
     *("id", "show_rejected", "segment_size", "proposals_per_round"),
 )
-    "temperature",
-    "top_p",
-    "top_k",
-    "seed",
-    "stop",
-    "max_tokens",
-    "n",
-    "id",
-    "show_rejected",
-    "segment_size",
-    "proposals_per_round",
-]
 KNOBS = frozenset(name for section in ALL for name in section.model_fields) - {"name"}
 
 
