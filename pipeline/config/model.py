@@ -1,7 +1,7 @@
 """The section of one model: what it is, where it runs, in which precision."""
 
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -10,6 +10,11 @@ from pipeline.section import HIDDEN, Section
 
 class ModelConfig(Section):
     """One model and its precision."""
+
+    # the keys that decide no token and no score
+    throughput_only: ClassVar[frozenset[str]] = frozenset(
+        {"num_threads", "fake_call_ms", "fake_row_ms", "fake_token_ms"}
+    )
 
     backend: Literal["transformers", "fake"] = Field(
         "transformers", description="transformers runs a real model; fake is deterministic, of a known cost, no torch"

@@ -6,35 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import Discriminator, Field, Tag
 
+from pipeline.config.called_rewards import FunctionReward
 from pipeline.config.model import ModelConfig
-from pipeline.section import Section
+from pipeline.config.reward_section import RewardSection
 
 CloseTurn = Literal["never", "finished", "always"]
-
-
-class RewardSection(Section):
-    """What the section of every reward has."""
-
-    kind: str
-
-    @property
-    def title(self) -> str:
-        """What a person calls it."""
-        return self.kind
-
-    @property
-    def is_fake(self) -> bool:
-        return False
-
-    @property
-    def models(self) -> tuple[ModelConfig, ...]:
-        """The models that it loads in its own process."""
-        return ()
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The input columns that it reads beside the conversation."""
-        return ()
 
 
 class ClassifierReward(ModelConfig, RewardSection):
@@ -56,7 +32,7 @@ class ClassifierReward(ModelConfig, RewardSection):
         return (self,)
 
 
-REWARD_SECTIONS: tuple[type[RewardSection], ...] = (ClassifierReward,)
+REWARD_SECTIONS: tuple[type[RewardSection], ...] = (ClassifierReward, FunctionReward)
 DEFAULT_KIND = "classifier"
 
 
