@@ -11,7 +11,7 @@ import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any
 
@@ -27,15 +27,22 @@ BLOCK_BYTES = 1 << 16
 SAMPLED_BLOCKS = 16
 
 
+def temporary_prefix(writer: str) -> str:
+    """What the temporary files of one writer are named after, so that nobody else takes them for left over."""
+    return f"{TEMPORARY_PREFIX}{writer}-" if writer else TEMPORARY_PREFIX
+
+
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A path on a filesystem; pickles, so tasks on other machines can use it."""
+    """A path on a filesystem; pickles, so tasks on other machines can use it. `writer` is in the names of temporary
+    files that are written here and below."""
 
     filesystem: fs.FileSystem
     path: str
+    writer: str = ""
 
     def __truediv__(self, name: str) -> "Location":
-        return Location(self.filesystem, f"{self.path.rstrip('/')}/{name}")
+        return replace(self, path=f"{self.path.rstrip('/')}/{name}")
 
     def __str__(self) -> str:
         if isinstance(self.filesystem, fs.PyFileSystem):
@@ -49,7 +56,7 @@ class Location:
 
     @property
     def parent(self) -> "Location":
-        return Location(self.filesystem, self.path.rstrip("/").rpartition("/")[0] or "/")
+        return replace(self, path=self.path.rstrip("/").rpartition("/")[0] or "/")
 
     def exists(self) -> bool:
         return self.filesystem.get_file_info(self.path).type != fs.FileType.NotFound
@@ -102,6 +109,22 @@ class Location:
         with self.atomic_writer() as stream:
             stream.write(text.encode("utf-8"))
 
+    def create_text(self, text: str) -> bool:
+        """Write a file unless there is one; whether it was written. On a local filesystem, of several that try at the
+        same moment one succeeds; elsewhere each may, and the last one's text stays."""
+        if not _is_local(self.filesystem):
+            is_free = not self.exists()
+            if is_free:
+                self.write_text(text)
+            return is_free
+        with _as_output_error(self.path):
+            try:
+                with open(self.path, "x", encoding="utf-8") as stream:
+                    stream.write(text)
+            except FileExistsError:
+                return False
+        return True
+
     @contextmanager
     def atomic_writer(self) -> Iterator[Any]:
         """An output stream; the file appears under its name when the block ends without an error.
@@ -109,7 +132,7 @@ class Location:
         Raises:
             OutputError: no space, no permission, no such place.
         """
-        temporary = self.parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
+        temporary = self.parent / f"{temporary_prefix(self.writer)}{uuid.uuid4().hex}"
         with _as_output_error(self.path):
             try:
                 with self.filesystem.open_output_stream(temporary.path) as stream:

@@ -18,6 +18,7 @@ from pipeline.config.loading import field_paths, validate
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("**/*.md")])
+EXTENDING = ROOT / "docs" / "extending.md"  # adds files and keys that are not there; test_extending.py follows it
 README = (ROOT / "README.md").read_text()
 JOBS = sorted(
     path.stem for path in (ROOT / "jobs").iterdir() if (path / "__main__.py").is_file() or path.stem == "serve"
@@ -91,7 +92,7 @@ def test_every_page_is_in_the_index():
     assert set(PAGES) - linked == {index}
 
 
-@every_page
+@pytest.mark.parametrize("page", [page for page in PAGES if page != EXTENDING])
 def test_jobs_exist_and_take_what_is_shown(page, capsys):
     for job, arguments in commands(page.read_text()):
         assert job in JOBS or job == "NAME", job
@@ -126,10 +127,11 @@ def test_dotted_keys_exist(page):
     assert [key for key in found if key not in known] == []
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"])
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in (EXTENDING, ROOT / "CHANGELOG.md")])
 def test_paths_exist(page):
     paths = {path for phrase in code(page.read_text()) for path in PATH.findall(phrase)}
-    assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []
+    named = {path for path in paths if not re.search(r"/[A-Z]+\b", path)}  # jobs/NAME stands for any of them
+    assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
 
 
 @every_page

@@ -13,6 +13,7 @@ engine are finished one after the other, with models that are loaded once.
 
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -78,7 +79,11 @@ def _has_error_rows(run: RunDirectory) -> bool:
 
 def _finish_jobs(jobs: Sequence[Job], console: Console) -> list[RunMetrics]:
     started_s, metrics = time.monotonic(), []
-    with ready_models([job.config for job in jobs], partial(console.print, highlight=False, soft_wrap=True)) as ready:
+    report = partial(console.print, highlight=False, soft_wrap=True)
+    with ExitStack() as held:
+        for job in jobs:
+            held.enter_context(job.run.held(report))
+        ready = held.enter_context(ready_models([job.config for job in jobs], report))
         for job in jobs:
             config = job.config.model_copy(update={"engine": ready.decoding.engine})
             metrics.append(_finish(replace(job, config=config), ready, started_s, console))
@@ -90,6 +95,8 @@ def _finish(job: Job, ready: ReadyModels, started_s: float, console: Console) ->
     """All stages of one run. What its wall time holds of loading is in `started_s`."""
     config, plan, run = job.config, job.run.kept_plan(job.plan), job.run
     peaks = ready.expected_peaks
+    if run.is_finished and not job.retries_errors:  # by another start, while this one waited for its end
+        return RunMetrics.load(run.metrics_file)
     run.reopen()
     specs = [StageSpec(config, plan, job.columns, run.aligned, job.retries_errors, peaks)]
     if config.baseline_rows and config.strategy.name != "vanilla":

@@ -58,7 +58,7 @@ def run_stage(work: StageSpec, models: Models, duplicates: Any, run: RunDirector
     usages: UsageByCell = {}
     if stage.name not in run.manifest.gathered:
         rows = ShardPass(stage.name, work.plan, work.columns, stage.shards, duplicates)
-        usages = _align(work.config, rows, models, console)
+        usages = _align(work.config, rows, models, run, console)
         rows_schema = input_schema(work.plan.schema, work.columns)
         schema = output_schema(rows_schema, work.config.strategy.name, work.config.keep_rejected)
         stage.parts.create_directory()
@@ -69,7 +69,7 @@ def run_stage(work: StageSpec, models: Models, duplicates: Any, run: RunDirector
     run.mark_gathered(stage)
     if work.retries_errors:
         begin_retry(work.plan, work.columns, stage)
-    usages = added_by_cell(usages, _redo_error_rows(work, models, duplicates, console))
+    usages = added_by_cell(usages, _redo_error_rows(work, models, duplicates, run, console))
     metrics = measure_stage(work.config, stage.parts, usages, time.monotonic() - started_s)
     peaks, expected = peak_memory(models), work.expected_peaks
     return replace(
@@ -79,19 +79,22 @@ def run_stage(work: StageSpec, models: Models, duplicates: Any, run: RunDirector
     )
 
 
-def _redo_error_rows(work: StageSpec, models: Models, duplicates: Any, console: Console) -> UsageByCell:
+def _redo_error_rows(
+    work: StageSpec, models: Models, duplicates: Any, run: RunDirectory, console: Console
+) -> UsageByCell:
     retry = open_retry(work.plan, work.columns, work.stage)
     usages: UsageByCell = {}
     if retry is not None:
         repeated = start_retry_duplicates(retry, duplicates)
         rows = ShardPass(f"{work.stage.name}, error rows again", retry.plan, retry.columns, retry.shards, repeated)
-        usages = _align(work.config, rows, models, console)
+        usages = _align(work.config, rows, models, run, console)
         merge_retry(retry, work.stage)
+    run.check_lease()
     end_retry(work.stage)
     return usages
 
 
-def _align(config: AlignConfig, rows: ShardPass, models: Models, console: Console) -> UsageByCell:
+def _align(config: AlignConfig, rows: ShardPass, models: Models, run: RunDirectory, console: Console) -> UsageByCell:
     rows.shards.create_directory()
     committed = committed_shards(rows.shards)
     num_rows_before = sum(rows.plan.shard(number).num_rows for number in committed.tolist())
@@ -107,6 +110,7 @@ def _align(config: AlignConfig, rows: ShardPass, models: Models, console: Consol
         run_graph(rows.plan, rows.columns, committed, aligner, rows.shards, config.dataset.read_rows)
 
     def poll() -> None:
+        run.check_lease()
         total = ray.get(monitor.total.remote())
         reported = ray.get(monitor.take_lines.remote())
         for line in [*reported, *models_watch.poll(), *coordinators.poll(total.num_rows_done)]:

@@ -114,7 +114,11 @@ class SegmentCoordinator:
         return queues
 
     async def align(
-        self, row: PromptRow, strategy: StrategyConfig | None = None, report: Report = report_nothing
+        self,
+        row: PromptRow,
+        strategy: StrategyConfig | None = None,
+        report: Report = report_nothing,
+        prompt: TokenArray | None = None,
     ) -> RowResult:
         """One row's result. A row's own fault becomes an error result.
 
@@ -122,6 +126,7 @@ class SegmentCoordinator:
             row: what to answer.
             strategy: how; None is the config's.
             report: told of every candidate that is kept or rejected, as it is judged.
+            prompt: the row's tokens as the reader gives them; None: they are read here.
 
         Raises:
             ModelError: a model failed or gave no answer.
@@ -131,17 +136,23 @@ class SegmentCoordinator:
         try:
             if row.error_type is not None:
                 raise RowError(row.error_type, row.error or "")
-            result = await self._align(row, knobs, report, seed, ledger)
+            result = await self._align(row, knobs, report, prompt, seed, ledger)
         except RowError as error:
             result = self._error_result(error, knobs, seed, ledger)
         self._add_result(result)
         return result
 
     async def _align(
-        self, row: PromptRow, knobs: StrategyConfig, report: Report, seed: int, ledger: Ledger
+        self,
+        row: PromptRow,
+        knobs: StrategyConfig,
+        report: Report,
+        prompt: TokenArray | None,
+        seed: int,
+        ledger: Ledger,
     ) -> RowResult:
         sampling = self._sampling_of(row)
-        prompt = self.reader.prompt_tokens(row)
+        prompt = self.reader.prompt_tokens(row) if prompt is None else prompt
         self._check_length(prompt, sampling)
         slots = await self.slots.acquire(knobs.num_lanes)
         try:

@@ -14,7 +14,7 @@ from actors.serving.api_errors import ApiError
 from actors.serving.request_schema import ChatRequest, CompletionRequest, GenerationRequest, StarsOptions, invalid
 from actors.serving.server_config import LimitsConfig, ServeConfig
 from pipeline.dataset.rows import check_row
-from pipeline.records import PromptRow
+from pipeline.records import PromptRow, TokenArray
 from pipeline.strategies import StrategyConfig
 
 STRATEGY: TypeAdapter[StrategyConfig] = TypeAdapter(StrategyConfig)
@@ -22,13 +22,25 @@ STRATEGY: TypeAdapter[StrategyConfig] = TypeAdapter(StrategyConfig)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a request amounts to: its choices, and how all of them are answered."""
+    """What a request amounts to: its choices, and how all of them are answered.
+
+    Args:
+        request_id: the reply's id.
+        rows: one per choice.
+        strategy: of all of them.
+        stop: texts that end a response.
+        choices_per_prompt: rows of one prompt stand together.
+        param: the request's field that holds the prompts.
+        prompts: the tokens of each prompt, once they are known (`actors.serving.prompts`).
+    """
 
     request_id: str
     rows: tuple[PromptRow, ...]
     strategy: StrategyConfig
     stop: tuple[str, ...]
     choices_per_prompt: int = 1
+    param: str = "messages"
+    prompts: tuple[TokenArray, ...] = ()
 
     def prompt_of(self, choice: int) -> int:
         """Which of the request's prompts a choice answers."""
@@ -72,7 +84,8 @@ def _plan(request_id: str, request: GenerationRequest, config: ServeConfig, prom
     for row in rows:
         if row.error_type is not None:
             raise ApiError(400, row.error or "", param, row.error_type)
-    return Plan(request_id, rows, strategy, sampling.get("stop", config.generation.stop), request.n or 1)
+    stop = sampling.get("stop", config.generation.stop)
+    return Plan(request_id, rows, strategy, stop, request.n or 1, param)
 
 
 def _row_id(request: GenerationRequest, request_id: str, number: int) -> str:
@@ -87,6 +100,7 @@ def _sampling(request: GenerationRequest, config: ServeConfig) -> dict[str, Any]
     limit = min(limits.max_new_tokens or 2**31, (config.engine.max_model_len or 2**31) - 1)
     if most is not None and most > limit:
         raise ApiError(400, f"max_tokens is {most}; this server allows {limit}", "max_tokens", "limit_exceeded")
+    _check_stops(request.stops, limits)
     given = {
         "max_new_tokens": most,
         "temperature": request.temperature,
@@ -96,6 +110,17 @@ def _sampling(request: GenerationRequest, config: ServeConfig) -> dict[str, Any]
         "stop": request.stops or None,
     }
     return {name: value for name, value in given.items() if value is not None}
+
+
+def _check_stops(stops: tuple[str, ...], limits: LimitsConfig) -> None:
+    if len(stops) > limits.max_stops:
+        what = f"stop: {len(stops)} texts; this server allows {limits.max_stops}"
+        raise ApiError(400, what, "stop", "limit_exceeded")
+    longest = limits.max_stop_characters
+    for number, stop in enumerate(stops):
+        if len(stop) > longest:
+            what = f"stop[{number}]: {len(stop)} characters; this server allows {longest}"
+            raise ApiError(400, what, f"stop[{number}]", "limit_exceeded")
 
 
 def plan_strategy(options: StarsOptions, config: ServeConfig) -> StrategyConfig:

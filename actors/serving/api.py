@@ -14,11 +14,14 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from actors.coordination.coordinator import SegmentCoordinator
+from actors.rendering.readers import make_reader
 from actors.serving.answer_plan import Plan, plan_chat, plan_completion
 from actors.serving.api_errors import ApiError, server_failed
 from actors.serving.generation import Admission, Generation
 from actors.serving.handles import ReplicaSupervisor
+from actors.serving.prompts import PromptQueue, with_prompts
 from actors.serving.replies import Endpoint, Replies
+from actors.serving.request_guard import RequestGuard
 from actors.serving.request_schema import ChatRequest, CompletionRequest, GenerationRequest, parse
 from actors.serving.server_config import ServeConfig
 from actors.serving.server_metrics import ServerMetrics, Watch
@@ -28,7 +31,10 @@ from pipeline.records import RowResult
 T = TypeVar("T")
 logger = logging.getLogger("ray.serve")
 HEALTH_TIMEOUT_S = 3.0
-PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+PAGE_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
 
 
 class Server:
@@ -50,6 +56,9 @@ class Server:
         roles = {"policy": policies, "reward": rewards}
         supervisors = {role: [ReplicaSupervisor(f"{role}-{i}") for i in range(len(h))] for role, h in roles.items()}
         self.coordinator = SegmentCoordinator(config, policies, rewards, supervisors=supervisors)
+        assert config.engine.max_model_len is not None
+        reader = make_reader("policy", config.policy, config.prompt_as, config.engine.max_model_len)
+        self.prompts = PromptQueue(reader, config.engine.max_model_len)
         self.admission = Admission(config.serve.max_ongoing_requests, config.serve.retry_after_s)
         self.metrics = ServerMetrics()
 
@@ -104,6 +113,7 @@ class Server:
     async def _generate(self, endpoint: Endpoint, http: Request, request: GenerationRequest, plan: Plan) -> Response:
         if request.stream_options is not None and not request.stream:
             raise ApiError(400, "stream_options needs stream", "stream_options", "invalid_value")
+        plan = await with_prompts(plan, self.prompts, self.config)
         generation = Generation(plan, self.coordinator, self.admission)
         replies, watch = (
             Replies(endpoint, self.config.served_name, generation),
@@ -147,7 +157,8 @@ async def while_connected(http: Request, work: Coroutine[Any, Any, T]) -> T:
 
 def build_api(server: Server) -> FastAPI:
     """The routes."""
-    api = FastAPI(title="STARS", docs_url=None, redoc_url=None, openapi_url=None)
+    api = FastAPI(title="STARS", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+    api.add_middleware(RequestGuard, hosts=(server.config.serve.host, *server.config.serve.allowed_hosts))
     page = files("actors.serving").joinpath("page.html").read_text(encoding="utf-8")
     page = page.replace("MODEL_NAME", html.escape(server.config.served_name))
 

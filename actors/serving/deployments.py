@@ -51,7 +51,10 @@ def build_application(config: ServeConfig) -> Application:
 def _model(kind: ActorKind, name: str, config: ServeConfig) -> serve.Deployment:
     runtime = {"env_vars": hidden_gpus(kind.num_gpus)}
     options = _options(config, {"num_cpus": kind.num_cpus, "num_gpus": kind.num_gpus, "runtime_env": runtime})
-    return serve.deployment(kind.actor_class, name=name).options(**options, max_ongoing_requests=kind.max_calls + PINGS)
+    quiet = {"enable_access_log": False}  # a line per model call would be most of the log
+    return serve.deployment(kind.actor_class, name=name).options(
+        **options, max_ongoing_requests=kind.max_calls + PINGS, logging_config=quiet
+    )
 
 
 def _options(config: ServeConfig, actor_options: dict[str, Any]) -> dict[str, Any]:

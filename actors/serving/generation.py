@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from actors.coordination.coordinator import SegmentCoordinator
 from actors.serving.answer_plan import Plan
 from actors.serving.api_errors import ApiError, models_unavailable, server_failed
-from pipeline.errors import ModelError
+from actors.serving.prompts import prompt_error
+from pipeline.errors import ModelError, RowError
 from pipeline.records import Judgement, PromptRow, RowResult
 
 logger = logging.getLogger("ray.serve")
-PARAM_OF_FAULT = {"prompt_too_long": "max_tokens"}
 
 
 @dataclass(slots=True)
@@ -115,15 +115,16 @@ class Generation:
             self._queue.put_nowait(Event(choice, judgement))
 
         try:
-            result = await self.coordinator.align(row, self.plan.strategy, report)
+            prompt = self.plan.prompts[self.plan.prompt_of(choice)]
+            result = await self.coordinator.align(row, self.plan.strategy, report, prompt)
         except Exception as error:
             self._queue.put_nowait(error)
             return
         if result.error_type is None:
             self._queue.put_nowait(Event(choice, result))
         else:
-            fault = result.error_type
-            self._queue.put_nowait(ApiError(400, result.error or "", PARAM_OF_FAULT.get(fault), fault))
+            fault = RowError(result.error_type, result.error or "")
+            self._queue.put_nowait(prompt_error(fault, self.plan.param, self.coordinator.config.engine.max_model_len))
 
 
 def _api_error(error: Exception, request_id: str) -> ApiError:

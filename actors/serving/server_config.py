@@ -1,5 +1,7 @@
 """The config of `jobs.serve`: that of `jobs.align`, and how requests are answered."""
 
+from typing import Annotated
+
 from pydantic import Field, field_validator
 
 from pipeline.config.align import AlignConfig
@@ -19,6 +21,8 @@ class LimitsConfig(Section):
         64, ge=1, description="most times a strategy may draw one token of a response: max_attempts, n, k, budget"
     )
     max_lanes: int = Field(16, ge=1, description="most engine.slots that one answer may hold")
+    max_stops: int = Field(16, ge=0, description="most texts in stop")
+    max_stop_characters: int = Field(256, ge=1, description="longest text in stop, in characters")
     max_body_bytes: int = Field(2**20, ge=1, description="largest request body, in bytes")
     max_body_s: float = Field(30.0, gt=0.0, description="seconds that a client may take to send a request's body")
 
@@ -26,8 +30,19 @@ class LimitsConfig(Section):
 class ServerConfig(Section):
     """The server."""
 
+    name: str = Field(
+        "stars", min_length=1, description="of the application in Serve; two servers on one cluster need two names"
+    )
+    route_prefix: str = Field(
+        "/", pattern=r"^/[A-Za-z0-9._~/-]*$", description="path under which the server answers, where Serve is shared"
+    )
     host: str = Field("127.0.0.1", description="address to listen on; the default is this machine only")
     port: int = Field(8000, ge=1, lt=2**16, description="TCP port")
+    allowed_hosts: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        (),
+        description="names under which requests may ask for this server, beside serve.host, localhost and any address; "
+        "*.example.com for all below a name, * for any name",
+    )
     model_name: str | None = Field(
         None, min_length=1, description="what requests call the model; null: policy.model, of a folder its last part"
     )
@@ -43,6 +58,11 @@ class ServerConfig(Section):
         20.0, gt=0.0, description="a replica that answers no health check for so long is replaced"
     )
     limits: LimitsConfig = LimitsConfig()
+
+    @property
+    def base_path(self) -> str:
+        """The prefix as URLs begin with it: nothing for the root."""
+        return self.route_prefix.rstrip("/")
 
 
 class ServeConfig(AlignConfig):

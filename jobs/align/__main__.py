@@ -49,7 +49,7 @@ def _align(options: argparse.Namespace) -> int:
 def _run(
     config: AlignConfig, plan: InputPlan, columns: InputColumns, run: RunDirectory, retry_errors: bool
 ) -> RunMetrics:
-    """Whatever fails here beside the user's own mistakes leaves its traceback in the run directory."""
+    """Everything that fails here leaves its traceback in the run directory, except what the user must correct."""
     try:
         from rich.console import Console
 

@@ -1,4 +1,4 @@
-"""The end a person enjoys: what the run gave, what it cost, and two answers to look at."""
+"""What a run prints at its end: what it gave, what it cost, and two responses to look at."""
 
 from itertools import islice
 from math import inf
@@ -20,7 +20,7 @@ MEMORY_TOLERANCE = 1.15
 
 
 def show_summary(console: Console, config: AlignConfig, run: RunDirectory, metrics: RunMetrics) -> None:
-    """Print the figures, the examples and where the output is; any width, terminal or not."""
+    """Print the figures, the examples and where the output is, at any width, on a terminal or not."""
     console.print()
     console.print(_figures(metrics))
     for example in _examples(config, run, metrics):
@@ -73,14 +73,14 @@ def _lines(metrics: RunMetrics) -> list[tuple[str, str]]:
 
 
 def _too_large(stage: StageMetrics) -> list[tuple[str, RoleMetrics]]:
-    """Models that held more than they should have."""
+    """Models that held more memory than expected."""
     roles = [("policy", stage.policy), ("reward model", stage.reward)]
     return [(role, m) for role, m in roles if (m.peak_bytes or 0) > MEMORY_TOLERANCE * (m.expected_peak_bytes or inf)]
 
 
 def _memory_line(role: str, metrics: RoleMetrics) -> str:
     peak_gb, expected_gb = (metrics.peak_bytes or 0) / 1e9, (metrics.expected_peak_bytes or 0) / 1e9
-    return f"the {role} held {peak_gb:.1f} GB, more than the {expected_gb:.1f} GB that were expected"
+    return f"the {role} held {peak_gb:.1f} GB, more than the expected {expected_gb:.1f} GB"
 
 
 def _reward_line(mean_reward: float, num_rows: int, comparison: Comparison | None) -> str:

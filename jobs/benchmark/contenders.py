@@ -1,7 +1,7 @@
-"""Starts every contender, each in a process of its own, and lets them run a round one at a time.
+"""Starts every contender in its own process and lets them run a round one at a time.
 
 The one file of the benchmark with `ray.remote`. Contenders of one process (the references; the policy engine alone)
-share their models; all others hold their own copies. An actor gets a share of a GPU so small that all fit on one.
+share their models; all others hold their own copies. Each actor asks for so small a share of a GPU that all fit on one.
 """
 
 from collections.abc import Callable
@@ -42,7 +42,7 @@ class Contender(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:
-    """A contender that takes no part, and why."""
+    """A contender that cannot run, and why."""
 
     name: str
     reason: str
@@ -92,14 +92,14 @@ class Starter:
     shared: dict[type, Any] = field(default_factory=dict)
 
     def start(self, name: ContenderName) -> list[Contender | Unavailable]:
-        """Start a contender of this name, or say why there is none; the pipeline comes once per proposals."""
+        """Start a contender, or say why it cannot run; the pipeline starts once for each `proposals_per_round`."""
         try:
             return STARTERS[name](self, name)
-        except Exception as error:  # whatever it was, the other contenders go on
+        except Exception as error:  # whatever it was, the other contenders still run
             return [Unavailable(name, last_line(error))]
 
     def actor(self, actor_class: type, *args: Any, max_concurrency: int = 1) -> Any:
-        """An actor that has loaded its models, so that nobody loads while another is measured."""
+        """An actor that has loaded its models, so that nothing loads while another contender is measured."""
         num_gpus = self.config.num_gpus if cluster_gpus() else 0
         remote_class = ray.remote(num_cpus=0, num_gpus=num_gpus, max_concurrency=max_concurrency)(actor_class)
         actor = remote_class.remote(*args)
@@ -114,7 +114,7 @@ class Starter:
 
 
 def _answer(reference: Any) -> Any:
-    """Like `ray.get`, which would swallow the exception by which a signal ends the program."""
+    """Like `ray.get`, but an exception raised by a signal handler is not swallowed."""
     return reference.future().result()
 
 

@@ -30,7 +30,7 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class ContenderReport:
-    """One contender's measured rounds; none, and `failure`, where it took no part or broke."""
+    """One contender's measured rounds; where it could not run or failed, there are none and `failure` says why."""
 
     name: str
     rounds: tuple[Measurement, ...]
@@ -50,7 +50,7 @@ class ContenderReport:
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """A figure of two contenders, round by round, so that a slow minute of the machine weighs on both."""
+    """A figure of two contenders, round by round, so that a slow minute of the machine affects both."""
 
     name: str
     value: Spread
@@ -58,7 +58,7 @@ class Ratio:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What the figures were measured on. `load` is the load average before the start: what others used of it."""
+    """What the figures were measured on. `load` is the load average before the start: what other processes used."""
 
     load: float
     processor: str
@@ -87,7 +87,7 @@ class BenchmarkReport:
 
 
 def find_ratios(contenders: list[ContenderReport], acceptance: float) -> list[Ratio]:
-    """The figures to judge by; those whose contenders took no part are left out.
+    """The headline ratios; those of contenders that did not run are left out.
 
     The alignment tax is what is kept of plain generation: accepted tokens/s over acceptance x plain tokens/s, with the
     round's own acceptance, which differs from `acceptance` as coins do.

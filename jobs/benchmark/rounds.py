@@ -20,7 +20,7 @@ from jobs.benchmark.tables import show_report
 from jobs.benchmark.workload import Workload
 from pipeline.errors import ConfigError
 
-WIDTH = 130  # where there is no terminal to ask
+WIDTH = 130  # where no terminal says how wide it is
 
 
 def run_benchmark(config: BenchmarkConfig) -> BenchmarkReport:
@@ -31,7 +31,7 @@ def run_benchmark(config: BenchmarkConfig) -> BenchmarkReport:
     """
     if importlib.util.find_spec("matplotlib") is None:
         raise ConfigError("matplotlib is not installed; it comes with the extra: pip install -e '.[plots]'")
-    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 would let any other process starve its workers
+    os.environ.setdefault("RAY_worker_niceness", "0")  # with Ray's 15 any other process would starve its workers
     console, output = Console(width=None if sys.stdout.isatty() else WIDTH), Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="stars-benchmark-") as root, cluster():
@@ -71,7 +71,7 @@ def _measure(config: BenchmarkConfig, folders: ModelFolders, output: Path, conso
 
 
 def _run_round(contender: Contender, workload: Workload) -> Measurement | str:
-    """The measurement, or what went wrong: one broken contender must not cost the others their figures."""
+    """The measurement, or what went wrong: if one contender fails, the others keep their figures."""
     try:
         return contender.run(workload)
     except Exception as error:

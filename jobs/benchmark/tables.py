@@ -15,11 +15,11 @@ BUSY_LOAD = 0.75
 
 
 def show_report(console: Console, report: BenchmarkReport) -> None:
-    """Print the tables; any width, terminal or not."""
+    """Print the tables, at any width, on a terminal or not."""
     console.print(_headline(report), highlight=False, soft_wrap=True)
     if report.machine.load > BUSY_LOAD:
         console.print(
-            f"Others used this machine (load {report.machine.load:.1f} at the start): figures are too low, "
+            f"Other processes used this machine (load {report.machine.load:.1f} at the start): figures are too low, "
             "most of all those of contenders with several threads.",
             style="yellow",
             soft_wrap=True,

@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rows", type=int, default=400, help="number of prompts [400]")
     parser.add_argument("--probes", type=int, default=4, help="real runs that correct the simulation, at most [4]")
     parser.add_argument(
-        "--folder", default="outputs/calibration", help="for the runs and calibrated.yaml [outputs/calibration]"
+        "--folder", default="outputs/calibration", help="folder for the runs and calibrated.yaml [outputs/calibration]"
     )
     add_overrides(parser)
     return parser

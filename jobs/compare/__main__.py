@@ -31,7 +31,7 @@ def _compare(options: argparse.Namespace) -> None:
 
 
 def _more_keys() -> list[str]:
-    lines = ["  (* stands for a name of yours)"]
+    lines = ["  (* stands for a name of your choice)"]
     for kind, section in JUDGE_KINDS.items():
         lines += [f"\nkeys of a judge of kind {kind}:", *(described_fields(section) or ["  none"])]
     return lines

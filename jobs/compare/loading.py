@@ -1,6 +1,6 @@
 """From the config of a comparison to its runs and judges, all checked before anything heavy loads.
 
-Every (contender, seed) is an ordinary run of the main job with a config, a plan and a run directory of its own.
+Every (contender, seed) is an ordinary run of the main job, with its own config, plan and run directory.
 """
 
 import os
@@ -33,7 +33,7 @@ class PlannedRun:
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """A name, its outputs in order of its seeds, and the runs behind them; none for outputs that exist already."""
+    """A name, its outputs in the order of its seeds, and the runs that write them, if they do not exist yet."""
 
     name: str
     outputs: tuple[str, ...]
@@ -53,7 +53,7 @@ def load_comparison(path: str | None, overrides: list[str]) -> Comparison:
     """Read, resolve and check a comparison; open its run directories.
 
     Raises:
-        ConfigError, InputError, OutputError: what the user must mend first.
+        ConfigError, InputError, OutputError: what the user must correct first.
     """
     config = load_tree(CompareConfig, path, overrides)
     if find_spec("matplotlib") is None:
@@ -102,7 +102,7 @@ def _align_configs(config: CompareConfig, name: str) -> list[AlignConfig]:
 
 
 def _merged(base: dict[str, Any], contender: ContenderConfig) -> dict[str, Any]:
-    """The base with the contender's keys over it; a strategy of another name starts anew."""
+    """The base, overridden by the contender's keys; a strategy of another name replaces that section."""
     tree = dict(base)
     for section, keys in (("policy", contender.policy), ("generation", contender.generation)):
         if keys:

@@ -1,7 +1,7 @@
-"""A comparison from its checked config to its report: finish the runs, ask the judges, write it all down.
+"""A comparison from its checked config to its report: finish the runs, ask the judges, write the report.
 
-Runs that share both models and the engine are done together, with models that are loaded once. Whatever is finished is
-not done again, so the same command goes on wherever it was interrupted; with nothing left to do no model is loaded.
+Runs that share both models and the engine are done together, with models that are loaded once. Finished work is kept,
+so the same command resumes an interrupted comparison; with nothing left to do no model is loaded.
 """
 
 import json
@@ -30,7 +30,7 @@ from pipeline.storage import Location, locate
 
 
 def run_comparison(comparison: Comparison) -> CompareFigures:
-    """Do what is left of the comparison, write its report and show the verdict.
+    """Do what is left of the comparison, write its report and print the verdict.
 
     Raises:
         StarsError: what went wrong, in one line.

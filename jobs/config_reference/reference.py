@@ -122,7 +122,9 @@ def _rows(section: type[BaseModel], prefix: str) -> list[Row]:
     return [
         (prefix + name, info, name in required)
         for name, info in section.model_fields.items()
-        if name not in TAG_NAMES and not is_hidden(info) and (not sections_of(info.annotation)[0] or info.description)
+        if (name not in TAG_NAMES or info.description)
+        and not is_hidden(info)
+        and (not sections_of(info.annotation)[0] or info.description)
     ]
 
 

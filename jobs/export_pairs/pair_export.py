@@ -1,4 +1,4 @@
-"""Owns the way from a run's output to one file of preference pairs: streamed, and written whole or not at all."""
+"""Exports a run's output as one file of preference pairs: streamed, and written atomically."""
 
 import json
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ WRITE_BATCH_PAIRS = 1024
 
 @dataclass(slots=True)
 class ExportCounts:
-    """What became of a run's rows: `num_unordered` pairs were left out because the chosen reward is not the higher."""
+    """What became of a run's rows. `num_unordered` pairs are left out: the chosen reward is not the higher one."""
 
     num_rows: int = 0
     num_pairs: int = 0
@@ -36,14 +36,14 @@ def export_pairs(run: str, output: str, level: Level) -> ExportCounts:
 
     Raises:
         InputError: the run is not finished, kept no rejected candidates, or holds no pair of this level.
-        OutputError: the output cannot be written, or is there already.
-        ConfigError: the output's name says no format, or the run's policy has no tokenizer.
+        OutputError: the output cannot be written, or exists already.
+        ConfigError: the output's name has no known ending, or the run's policy has no tokenizer.
     """
     root, target = _locate(run), _locate(output)
     if target.name.rpartition(".")[2] not in ("parquet", "jsonl"):
         raise ConfigError(f"output {output!r} must end with .parquet or .jsonl")
     if target.exists():
-        raise OutputError(f"output {output!r} is there already; choose another name")
+        raise OutputError(f"output {output!r} exists already; choose another name")
     config, parts = _run_config(root, run), part_files(root)
     if not parts:
         raise InputError(f"run {run!r} is not finished: it holds no part files yet")
@@ -56,7 +56,7 @@ def export_pairs(run: str, output: str, level: Level) -> ExportCounts:
         while group := list(islice(records, WRITE_BATCH_PAIRS)):
             write(group)
         if not counts.num_pairs:
-            raise InputError(f"run {run!r} holds no pair of level {level} ({counts.num_rows} rows looked at)")
+            raise InputError(f"run {run!r} holds no pair of level {level} ({counts.num_rows} rows read)")
     return counts
 
 
@@ -104,22 +104,22 @@ def _records(
 
 def _rows(parts: list[Location], config: AlignConfig) -> Iterator[dict[str, Any]]:
     """Rows with the columns that pairs are made of; an absent prompt or messages column is all None."""
-    asked = (config.prompt_column, config.messages_column)
+    wanted = (config.prompt_column, config.messages_column)
     for part in parts:
         with pq.ParquetFile(part.path, filesystem=part.filesystem) as file:
-            found = [name for name in (config.id_column, *asked) if name in file.schema_arrow.names]
+            found = [name for name in (config.id_column, *wanted) if name in file.schema_arrow.names]
             columns = [*found, "response", "reward", "finish_reason", "candidates", "error_type"]
             for batch in file.iter_batches(READ_BATCH_ROWS, columns=columns):
                 for i in range(batch.num_rows):
-                    yield _row(batch, i, config, asked)
+                    yield _row(batch, i, config, wanted)
 
 
-def _row(batch: pa.RecordBatch, i: int, config: AlignConfig, asked: tuple[str, str]) -> dict[str, Any]:
-    """One row as Python values; an error row's prompt may not even be text, and is not looked at."""
+def _row(batch: pa.RecordBatch, i: int, config: AlignConfig, wanted: tuple[str, str]) -> dict[str, Any]:
+    """One row as Python values; an error row's prompt is not read, because it may not even be text."""
     if batch.column("error_type")[i].is_valid:
-        return dict.fromkeys(asked) | {"error_type": batch.column("error_type")[i].as_py()}
+        return dict.fromkeys(wanted) | {"error_type": batch.column("error_type")[i].as_py()}
     row = {name: batch.column(name)[i].as_py() for name in batch.schema.names}
-    return dict.fromkeys(asked) | row | {"id": row[config.id_column]}
+    return dict.fromkeys(wanted) | row | {"id": row[config.id_column]}
 
 
 @contextmanager

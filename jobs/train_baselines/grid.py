@@ -1,7 +1,7 @@
-"""Owns the order of baseline training: pairs, then every point of each method's grid, validated; the best is kept.
+"""Baseline training in order: pairs, then every point of each method's grid, validated; the best is kept.
 
 Invariant: a baseline's folder is a complete policy (weights, tokenizer, chat template, generation config) and appears
-whole or not at all.
+atomically.
 """
 
 import json

@@ -1,7 +1,7 @@
-"""Owns one training run with TRL: a policy folder and pairs in, a trained model out.
+"""One training run with TRL: a policy folder and pairs in, a trained model out.
 
-TRL's own losses, collators and defaults, but for what a small model on CPUs needs: no checkpointing of activations,
-fp32, nothing saved on the way.
+Losses, collators and defaults are TRL's own, except what a small model on CPUs needs: no checkpointing of activations,
+fp32, and nothing saved during training.
 """
 
 import tempfile
@@ -73,7 +73,7 @@ def _settings(config: BaselinesConfig, point: Point, folder: str) -> dict[str, A
         "use_cpu": True,
         "save_strategy": "no",
         "train_sampling_strategy": "group_by_length",
-        "remove_unused_columns": False,  # else the lengths are gone before the sampler wants them
+        "remove_unused_columns": False,  # else the lengths are removed before the sampler needs them
         "logging_steps": 50,
         "report_to": "none",
         "disable_tqdm": True,

@@ -1,6 +1,6 @@
-"""Owns the order of embedded training: prompts and tokenizer, the policy, then the reward model on its answers.
+"""The embedded assets in the order of their making: prompts, tokenizer, the policy, the reward model on its answers.
 
-Invariants: every piece is seeded on its own; a model folder is an ordinary `save_pretrained` folder, and both hold the
+Invariants: every piece has its own seed; a model folder is an ordinary `save_pretrained` folder, and both hold the
 same tokenizer.
 """
 

@@ -1,11 +1,15 @@
 """The section of one model: what it is, where it runs, in which precision."""
 
+import json
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from pipeline.section import HIDDEN, Section
+
+ADAPTER_CONFIG = "adapter_config.json"
 
 
 class ModelConfig(Section):
@@ -46,12 +50,39 @@ class ModelConfig(Section):
 
 
 def check_model_path(model: str) -> None:
-    """A model is an existing folder with a config.json, or a Hugging Face name (at most one slash)."""
+    """A model is a folder with a config.json and whole weights, or a Hugging Face name (at most one slash)."""
     if not model:
         raise ValueError("must be a folder or a Hugging Face name")
     path = Path(model).expanduser()
+    if path.suffix == ".gguf":
+        raise ValueError(_gguf(model))
     if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise ValueError(f"model folder {model!r} holds no config.json")
+        _check_folder(model, path)
     elif model.startswith((".", "/", "~")) or model.count("/") > 1 or path.exists():
         raise ValueError(f"model folder {model!r} does not exist")
+
+
+def adapter_refusal(model: str, file: Path) -> str:
+    """Why an adapter is refused, and what to do; `file` is one of its files, the config where there is one."""
+    base = "its base model"
+    if file.name == ADAPTER_CONFIG:
+        with suppress(ValueError, KeyError):
+            base = repr(json.loads(file.read_text())["base_model_name_or_path"])
+    return (
+        f"{model!r} holds an adapter ({file.name}), which would be left out; merge it into {base} with peft, "
+        "`model.merge_and_unload().save_pretrained(folder)`, and give that folder"
+    )
+
+
+def _check_folder(model: str, folder: Path) -> None:
+    adapter = next((file for pattern in (ADAPTER_CONFIG, "adapter_model.*") for file in folder.glob(pattern)), None)
+    if adapter is not None:
+        raise ValueError(adapter_refusal(model, adapter))
+    if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")) and any(folder.glob("*.gguf")):
+        raise ValueError(_gguf(model))
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"model folder {model!r} holds no config.json")
+
+
+def _gguf(model: str) -> str:
+    return f"{model!r} holds GGUF weights, which cannot be read; give the model's folder of safetensors"

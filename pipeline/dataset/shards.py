@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from pipeline.dataset.plan import InputPlan, Shard, Span
 from pipeline.errors import OutputError
-from pipeline.storage import TEMPORARY_PREFIX, Location
+from pipeline.storage import Location
 
 SHARD_NAME = re.compile(r"shard-(\d+)\.parquet")
 FIRST_ROW_KEY = b"stars.first_row"
@@ -30,18 +30,10 @@ def write_shard(shards: Location, shard: Shard, table: pa.Table) -> None:
         pq.write_table(table.replace_schema_metadata(metadata), stream)
 
 
-def shard_numbers(shards: Location) -> npt.NDArray[np.int64]:
+def committed_shards(shards: Location) -> npt.NDArray[np.int64]:
     """Sorted numbers of the shards that are there already."""
     matches = map(SHARD_NAME.fullmatch, shards.names())
     return np.array(sorted(int(match[1]) for match in matches if match), np.int64)
-
-
-def committed_shards(shards: Location) -> npt.NDArray[np.int64]:
-    """The same, and what a killed writer left behind is removed."""
-    for name in shards.names():
-        if name.startswith(TEMPORARY_PREFIX):
-            shards.filesystem.delete_file((shards / name).path)
-    return shard_numbers(shards)
 
 
 def read_shard_rows(plan: InputPlan, shards: Location, span: Span) -> Iterator[pa.Table]:

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from pipeline.dataset.parts import part_files
 from pipeline.errors import InputError
-from pipeline.runs.directory import Manifest
+from pipeline.runs.manifest import Manifest
 from pipeline.storage import Location, locate
 
 Floats = npt.NDArray[np.float64]

@@ -1,4 +1,4 @@
-"""What the figures of a comparison are made from: the runs, what the judges said of them, and how to count."""
+"""What the figures of a comparison are made from: the runs, what the judges said about them, and how to count."""
 
 from dataclasses import dataclass
 

@@ -90,10 +90,10 @@ class ContenderFigures:
 
 @dataclass(frozen=True, slots=True)
 class EqualCompute:
-    """A contender beside what a rival family gives at the same policy tokens per response.
+    """A contender compared with what a rival family gives at the same policy tokens per response.
 
     `rival` names the one or two runs that a coin per prompt mixes to exactly that cost. `gain` is the contender's
-    quality minus theirs. With `rival_is_cheaper` the family has no run so dear: its best is the rival, at less cost.
+    quality minus theirs. With `rival_is_cheaper` no run of the family costs as much: its best run is the rival.
     """
 
     contender: str

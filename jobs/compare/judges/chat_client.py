@@ -1,7 +1,7 @@
 """Requests to an OpenAI-compatible chat endpoint, by the `openai` client (extra `judge`).
 
-The client sends a request again that met no connection, no answer in time, or 408, 409, 429 or 5xx, after `Retry-After`
-or a growing pause. What any other status or a reply of another shape means, the same request would meet once more.
+The client retries a request after no connection, a time-out, or status 408, 409, 429 or 5xx; it waits for `Retry-After`
+or a growing pause. Any other status and a reply of another shape end the judging: a retry would meet them again.
 """
 
 import os

@@ -1,7 +1,7 @@
-"""What the judges say of every contender: scores of single responses, wins of pairs.
+"""What the judges say about every contender: scores of single responses, wins of pairs.
 
-A judge of scores gives each response a number; wins follow from these. A judge of pairs only says which of two
-responses is better, so it is asked about each contender against the baseline. What it cannot judge is nan, and counted.
+A judge of scores gives each response a number, from which wins follow. A judge of pairs only says which of two
+responses is better, so it compares each contender with the baseline. What it cannot judge is nan, and counted.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +32,7 @@ class PairJudge(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One judge's word on every contender: `scores` are [seeds, prompts] (none from a judge of pairs), `wins` are
+    """What one judge says about every contender: `scores` are [seeds, prompts] (none from a judge of pairs), `wins` are
     [pairs of seeds, prompts] against the baseline (its own are ties), `num_unjudged` counts what has no verdict."""
 
     name: str
@@ -45,24 +45,24 @@ class Prompts:
     """All prompts that any run answered, in the order of their first run.
 
     Raises:
-        InputError: an id stands for different prompts in two runs, which therefore cannot be compared.
+        InputError: one id has different prompts in two runs, so they cannot be compared.
     """
 
     def __init__(self, runs: Runs) -> None:
         self.places: dict[str, int] = {}
-        said: list[list[dict[str, str]]] = []
+        conversations: list[list[dict[str, str]]] = []
         for name, seeds in runs.items():
             for rows in seeds:
                 for row_id, conversation in zip(rows.ids, rows.conversations, strict=True):
-                    place = self.places.setdefault(row_id, len(said))
-                    if place == len(said):
-                        said.append(conversation)
-                    elif said[place] != conversation:
+                    place = self.places.setdefault(row_id, len(conversations))
+                    if place == len(conversations):
+                        conversations.append(conversation)
+                    elif conversations[place] != conversation:
                         raise InputError(
                             f"contenders.{name}: its prompt {row_id!r} is not that of the other contenders; "
                             "runs over different inputs cannot be compared"
                         )
-        if not said:
+        if not conversations:
             raise InputError("no contender has a response; see `error` in the rows of the runs")
 
         self.ids = list(self.places)
@@ -82,7 +82,7 @@ class Prompts:
 
 
 def judge_scores(name: str, judge: ScoreJudge, runs: Runs, prompts: Prompts, baseline: str) -> Judged:
-    """Score every response, and let the better score win."""
+    """Score every response; the better score wins."""
     scores = {contender: prompts.spread_seeds(seeds, judge) for contender, seeds in runs.items()}
     base = scores[baseline]
     won = {c: paired_wins(scores[c], base, seeds, runs[baseline]) for c, seeds in runs.items()}
@@ -99,21 +99,21 @@ def paired_wins(
 
 
 def run_pairs(ours: Sequence[RunRows], theirs: Sequence[RunRows]) -> list[tuple[int, int]]:
-    """Which runs of two contenders are set against each other."""
+    """Which runs of two contenders are compared with each other."""
     return seed_pairs([rows.seed for rows in ours], [rows.seed for rows in theirs])
 
 
 def judge_pairs(name: str, judge: PairJudge, runs: Runs, prompts: Prompts, baseline: str) -> Judged:
-    """Set every contender's responses against the baseline's."""
+    """Compare every contender's responses with the baseline's."""
     won, unjudged = {baseline: _ties(runs[baseline], prompts)}, {baseline: 0}
     for contender, seeds in runs.items():
         if contender != baseline:
-            asked = [(seeds[i], runs[baseline][j]) for i, j in run_pairs(seeds, runs[baseline])]
-            pairs = [_same_prompts(*both) for both in asked]
+            compared = [(seeds[i], runs[baseline][j]) for i, j in run_pairs(seeds, runs[baseline])]
+            pairs = [_same_prompts(*both) for both in compared]
             won[contender] = np.array(
                 [
                     prompts.spread(ours, _per_row(ours, same, judge(ours, theirs, same)))
-                    for (ours, theirs), same in zip(asked, pairs, strict=True)
+                    for (ours, theirs), same in zip(compared, pairs, strict=True)
                 ]
             )
             unjudged[contender] = sum(map(len, pairs)) - _num_present(won[contender])

@@ -78,7 +78,7 @@ def _questions(judge: RewardModelJudge, rows: RunRows) -> list[Question]:
 
 def _score(judge: RewardModelJudge, prompt_as: PromptAs, asked: Sequence[Question], verdicts: VerdictStore) -> None:
     """In order of length, so that a call's rows are alike. What the judge cannot read stays without a verdict."""
-    reward = ClassifierReward(**judge.model_dump(include=set(ClassifierReward.model_fields)))
+    reward = ClassifierReward(**judge.model_dump(include=set(ClassifierReward.model_fields) - {"kind"}))
     limit = longest_model_len(read_reward_config(reward), EngineConfig(max_model_len=judge.max_model_len), 1)
     engine = EngineConfig(slots=min(judge.rows_per_call, len(asked)), max_model_len=limit)
     context = RewardContext(None, engine, prompt_as)

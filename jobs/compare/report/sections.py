@@ -71,8 +71,8 @@ def _equal_compute(figures: CompareFigures) -> list[str]:
     text = (
         f"{figures.primary_judge} of the contender minus that of the best its rivals reach at the same policy tokens. "
         "A share p of one run and 1 − p of another, chosen by a coin per prompt, reaches exactly the point between "
-        f"them, so this is something you could run; {figures.baseline} may be mixed into every family. Cheaper: the "
-        "family has no run so dear, and its best one is the rival although it costs less."
+        f"them, so you could run it; {figures.baseline} may be mixed into every family. Cheaper: no "
+        "run of the family costs as much, so its best run is the rival."
     )
     header = ["contender", "against", "rival at this cost", f"gain in {figures.primary_judge}", "rival's cost"]
     return [heading("At equal compute"), table(header, rows), text]
@@ -172,7 +172,7 @@ def _method(figures: CompareFigures) -> list[str]:
         f"Intervals: percentile bootstrap over prompts, {figures.bootstrap_draws:,} draws, seed "
         f"{figures.bootstrap_seed}; the same resamples for all contenders, so differences are paired. Seeds are "
         "averaged within a prompt first.",
-        "Win-rates set a response against one of another seed"
+        "Win-rates compare a response with one of another seed"
         + (f", but for {', '.join(shared)}: with one seed the draws are shared with the baseline." if shared else "."),
         f"Judges: {judges}. By seed: " + "; ".join(f"{c.name} {_by_seed(c, figures)}" for c in figures.contenders),
         *(f"{c.name}: {_knobs(c)}; policy {literal(c.policy)}" for c in figures.contenders),

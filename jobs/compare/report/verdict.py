@@ -1,4 +1,4 @@
-"""The first lines of the report: what to use, in words, and what to be careful with."""
+"""The first lines of the report: what to use, in words, and what to distrust."""
 
 from jobs.compare.figures.evidence import REWARD
 from jobs.compare.figures.records import CompareFigures, ContenderFigures, EqualCompute
@@ -29,7 +29,7 @@ def ranking(figures: CompareFigures) -> list[ContenderFigures]:
 
 
 def _is_equal(figures: CompareFigures, contender: ContenderFigures) -> bool:
-    """Whether the interval of what it lacks to the best one holds 0."""
+    """Whether the interval of its distance to the best one holds 0."""
     behind = contender.behind_best
     return behind is not None and (behind.low is None or behind.low <= 0)
 
@@ -55,12 +55,12 @@ def _best_sentence(figures: CompareFigures, best: ContenderFigures) -> str:
 
 def _noise_sentence(best: ContenderFigures, equals: list[ContenderFigures], cheapest: ContenderFigures) -> str:
     if not equals:
-        return "Every other contender is behind it by more than the noise of these prompts."
+        return "Every other contender is worse by more than the noise of these prompts."
     names = ", ".join(c.name for c in equals)
-    told = f"Not told apart from it on these prompts: {names}."
+    equal = f"These prompts show no difference between it and {names}."
     if cheapest is best:
-        return f"{told} All of them cost more policy tokens, so **{best.name}** is the one to use."
-    return f"{told} The cheapest of them is **{cheapest.name}** ({mean_of(cheapest.policy_tokens)} policy tokens)."
+        return f"{equal} All of them cost more policy tokens, so **{best.name}** is the one to use."
+    return f"{equal} The cheapest of them is **{cheapest.name}** ({mean_of(cheapest.policy_tokens)} policy tokens)."
 
 
 def _reading(reading: EqualCompute, judge: str) -> str:
@@ -78,8 +78,8 @@ def _warnings(figures: CompareFigures, pick: ContenderFigures) -> list[str]:
     judge, warnings = figures.primary_judge, []
     if judge == REWARD:
         warnings.append(
-            "**Careful**: no judge was given, so this verdict rests on the very reward that the strategies steer by; "
-            "reward hacking would read as success. Add `judges`."
+            "**Careful**: no judge was given, so this verdict uses the same reward that the strategies steer by; "
+            "reward hacking would look like success. Add `judges`."
         )
     elif pick.hacked_fraction is not None and pick.name != figures.baseline:
         word = "**Careful, reward hacking**" if pick.hacked_fraction > MANY_HACKED else "Reward hacking"

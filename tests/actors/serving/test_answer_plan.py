@@ -40,7 +40,7 @@ def refusal(call, *arguments, **fields):
         ({"max_tokens": True}, "max_tokens"),
         ({"n": 2.5}, "n"),
         ({"seed": -1}, "seed"),
-        ({"stop": ""}, "stop"),
+        ({"stop": ""}, "stop[0]"),
         ({"stop": ["a", 1]}, "stop[1]"),
         ({"logprobs": True}, "logprobs"),
         ({"presence_penalty": 0.5}, "presence_penalty"),

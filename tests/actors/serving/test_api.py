@@ -134,8 +134,8 @@ def test_models_health_metrics_and_page(server, client):
         ({"model": "gpt-4"}, openai.NotFoundError, "model"),
         ({"logprobs": True}, openai.BadRequestError, "logprobs"),
         ({"max_tokens": 10**9}, openai.BadRequestError, "max_tokens"),
-        ({"messages": [{"role": "user", "content": "x" * 300}]}, openai.BadRequestError, "max_tokens"),
-        ({"messages": [{"role": "user", "content": "x" * 300}], "stream": True}, openai.BadRequestError, "max_tokens"),
+        ({"messages": [{"role": "user", "content": "x" * 300}]}, openai.BadRequestError, "messages"),
+        ({"messages": [{"role": "user", "content": "x" * 300}], "stream": True}, openai.BadRequestError, "messages"),
         ({"stream_options": {"include_usage": True}}, openai.BadRequestError, "stream_options"),
     ],
 )

@@ -73,8 +73,9 @@ def test_what_cannot_fit_in_memory_exits_2_with_the_sum_before_a_model_is_loaded
 
 def test_an_output_of_another_run_is_refused_by_difference(folder, capsys):
     config = fake_config(input=str(folder / "prompts.parquet"), output=str(folder / "out"))
-    RunDirectory.open(config, plan_input(config.input, config.dataset.rows_per_shard, None), DECIDING_SOURCES)
-    (folder / "out/_run/shards").mkdir()
+    run = RunDirectory.open(config, plan_input(config.input, config.dataset.rows_per_shard, None), DECIDING_SOURCES)
+    with run.held(print):
+        (folder / "out/_run/shards").mkdir()
     (folder / "out/_run/shards/shard-00000000.parquet").write_bytes(b"rows")
     assert start("--config", folder / "job.yaml", f"input={config.input}", f"output={config.output}", "seed=9") == 2
     assert "seed was 0, now 9" in capsys.readouterr().err
@@ -83,7 +84,8 @@ def test_an_output_of_another_run_is_refused_by_difference(folder, capsys):
 def test_changed_code_is_refused_by_file(folder, capsys):
     config = fake_config(input=str(folder / "prompts.parquet"), output=str(folder / "out"))
     run = RunDirectory.open(config, plan_input(config.input, config.dataset.rows_per_shard, None), DECIDING_SOURCES)
-    manifest = folder / "out/_run/manifest.json"
+    with run.held(print):
+        manifest = folder / "out/_run/manifest.json"
     before = run.manifest.fingerprint["code of pipeline/strategies/acceptance.py"]
     manifest.write_text(manifest.read_text().replace(before, "other"))
     (folder / "out/_run/shards").mkdir()

@@ -6,7 +6,7 @@ import yaml
 from pydantic import TypeAdapter
 
 from pipeline.dataset.schema import RESULT_FIELDS
-from pipeline.runs.directory import Manifest
+from pipeline.runs.manifest import Manifest
 from tests.configs import fake_config
 
 

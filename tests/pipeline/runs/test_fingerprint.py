@@ -39,7 +39,8 @@ def test_a_refusal_names_the_file_that_changed(root):
     config = fake_config(input=str(root / "in.parquet"), output=str(root / "out"))
     plan, sources = plan_input(config.input, 4, None), Sources(root, ("rules", "records.py"))
     run = RunDirectory.open(config, plan, sources)
-    run.aligned.shards.create_directory()
+    with run.held(print):
+        run.aligned.shards.create_directory()
     (root / "out/_run/shards/shard-00000000.parquet").write_bytes(b"rows")
     (root / "other.py").write_text("changed")
     RunDirectory.open(config, plan, sources)
