@@ -9,9 +9,8 @@ from typing import Any
 from ray import serve
 from ray.serve import Application
 
-from actors.cluster.placement import hidden_gpus
-from actors.models.policy import MAX_CONCURRENT_CALLS, PolicyActor
-from actors.models.reward import RewardActor
+from actors.cluster.placement import ActorKind, hidden_gpus, policy_actor, reward_actor
+from actors.rewards import traits_of
 from actors.rewards.interface import RewardContext
 from actors.serving.api_keys import read_digests
 from actors.serving.ingress import Ingress
@@ -19,7 +18,7 @@ from actors.serving.server_config import ServeConfig
 from actors.startup.ready_models import check_models, placed_models
 
 MANY = 10_000  # the ingress itself refuses what is too much, in microseconds; Serve must let it
-MODEL_CALLS = MAX_CONCURRENT_CALLS + 8  # pings come beside the coordinator's calls
+PINGS = 8  # they come beside the coordinator's calls
 
 
 def build_application(config: ServeConfig) -> Application:
@@ -33,12 +32,13 @@ def build_application(config: ServeConfig) -> Application:
     with placed_models(check_models(config)) as placed:  # given back at once, since Serve does the placing itself
         shares = placed.reservation.shares
         config = config.model_copy(update={"engine": placed.decoding.engine})
+    of_policy, of_reward = policy_actor(shares.policy), reward_actor(config.reward, traits_of(config), shares.reward)
     policies = [
-        _model(PolicyActor, f"policy-{i}", shares.policy, config).bind(config.policy, config.engine)
+        _model(of_policy, f"policy-{i}", config).bind(config.policy, config.engine)
         for i in range(cluster.policies_per_cell)
     ]
     rewards = [
-        _model(RewardActor, f"reward-{i}", shares.reward, config).bind(config.reward, RewardContext.of(config))
+        _model(of_reward, f"reward-{i}", config).bind(config.reward, RewardContext.of(config))
         for i in range(cluster.rewards_per_cell)
     ]
     ingress = serve.deployment(serve.ingress()(Ingress), name="ingress")
@@ -46,12 +46,12 @@ def build_application(config: ServeConfig) -> Application:
     return ingress.options(**options).bind(config, policies, rewards, digests)
 
 
-def _model(actor_class: type, name: str, num_gpus: float, config: ServeConfig) -> serve.Deployment:
-    runtime = {"env_vars": hidden_gpus(num_gpus)}
-    options = _options(config, {"num_cpus": 0, "num_gpus": num_gpus, "runtime_env": runtime})
+def _model(kind: ActorKind, name: str, config: ServeConfig) -> serve.Deployment:
+    runtime = {"env_vars": hidden_gpus(kind.num_gpus)}
+    options = _options(config, {"num_cpus": kind.num_cpus, "num_gpus": kind.num_gpus, "runtime_env": runtime})
     quiet = {"enable_access_log": False}  # a line per model call would be most of the log
-    return serve.deployment(actor_class, name=name).options(
-        **options, max_ongoing_requests=MODEL_CALLS, logging_config=quiet
+    return serve.deployment(kind.actor_class, name=name).options(
+        **options, max_ongoing_requests=kind.max_calls + PINGS, logging_config=quiet
     )
 
 

@@ -41,7 +41,8 @@ CHOICE = {
 the section anew, with the defaults of that strategy. [Strategies](strategies.md) says what each one does.
 """,
     "reward": """\
-`reward.kind` chooses what scores; the other keys belong to that kind.
+`reward.kind` chooses what scores, a `classifier` where it is not given; the other keys belong to that kind.
+`reward=KIND` on the command line starts the section anew.
 """,
 }
 SAMPLING = """\

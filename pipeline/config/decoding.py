@@ -117,4 +117,10 @@ class Decoding(Section):
             )
         if self.reward.models and self.are_fake != self.reward.is_fake:
             raise ValueError("policy.backend and reward.backend must both be fake, or neither")
+        if self.reward.longest_call_s >= self.coordinator.call_timeout_s:
+            raise ValueError(
+                f"a call of the reward may take {self.reward.longest_call_s:g} s by its own limits, but after "
+                f"coordinator.call_timeout_s = {self.coordinator.call_timeout_s:g} its actor counts as hung; lower "
+                "reward.timeout_s, or raise the other"
+            )
         return self

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import ClassVar, Literal, TypeVar
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -15,6 +15,11 @@ ADAPTER_CONFIG = "adapter_config.json"
 
 class ModelConfig(Section):
     """One model and its precision."""
+
+    # the keys that decide no token and no score
+    throughput_only: ClassVar[frozenset[str]] = frozenset(
+        {"num_threads", "fake_call_ms", "fake_row_ms", "fake_token_ms"}
+    )
 
     backend: Literal["transformers", "fake"] = Field(
         "transformers", description="transformers runs a real model; fake is deterministic, of a known cost, no torch"

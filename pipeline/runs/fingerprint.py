@@ -13,11 +13,12 @@ from typing import Any
 
 from pipeline.config.align import AlignConfig
 from pipeline.config.cluster import ClusterConfig
+from pipeline.config.model import ModelConfig
 from pipeline.dataset.plan import InputPlan
+from pipeline.errors import ConfigError
 from pipeline.storage import locate
 
 ROWS_PER_SHARD = "rows per shard"
-FAKE_COSTS = ("fake_call_ms", "fake_row_ms", "fake_token_ms")
 THROUGHPUT_ONLY = frozenset(
     {
         "input",  # the files themselves are compared
@@ -33,7 +34,7 @@ THROUGHPUT_ONLY = frozenset(
         "dataset.read_rows",
         "dataset.rows_per_shard",  # as the plan has it, it is compared
         *(f"cluster.{name}" for name in ClusterConfig.model_fields),
-        *(f"{role}.{name}" for role in ("policy", "reward") for name in ("num_threads", *FAKE_COSTS)),
+        *(f"policy.{name}" for name in ModelConfig.throughput_only),
     }
 )
 
@@ -67,7 +68,8 @@ class Sources:
 
 def fingerprint(config: AlignConfig, plan: InputPlan, sources: Sources) -> dict[str, Any]:
     """Everything a finished output depends on."""
-    fields = {name: value for name, value in _flat(config.model_dump(mode="json")) if name not in THROUGHPUT_ONLY}
+    tree = config.model_dump(mode="json") | {"reward": config.reward.deciding()}
+    fields = {name: value for name, value in _flat(tree) if name not in THROUGHPUT_ONLY}
     files = [[file.relative_path, file.digest, file.num_rows] for file in plan.files]
     return fields | {
         "input files": f"{len(files)} files, digest {_digest(files)}",
@@ -76,6 +78,7 @@ def fingerprint(config: AlignConfig, plan: InputPlan, sources: Sources) -> dict[
         "input columns": f"{len(plan.schema.names)} columns, digest {_digest(str(plan.schema.remove_metadata()))}",
         "policy model files": model_files(config.policy.model),
         "reward model files": [model_files(model.model) for model in config.reward.models],
+        "reward files": [file_digest(path) for path in config.reward.files],
         **{f"version of {name}": package_version(name) for name in DECIDING_PACKAGES},
         **{f"code of {name}": digest for name, digest in sources.digests().items()},
     }
@@ -94,6 +97,19 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     for name, value in tree.items():
         pairs += _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else [(prefix + name, value)]
     return pairs
+
+
+def file_digest(path: str) -> str:
+    """A file's name and a digest of its content.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    try:
+        content = Path(path).expanduser().read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path!r} cannot be read: {error.strerror}") from None
+    return f"{Path(path).name}, digest {hashlib.blake2b(content, digest_size=8).hexdigest()}"
 
 
 def model_files(model: str) -> str | None:

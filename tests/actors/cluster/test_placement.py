@@ -1,6 +1,7 @@
 """Which GPUs the models of every cell get: the arithmetic for any cluster, and real actors on GPUs in name."""
 
 import os
+import threading
 
 import pytest
 import ray
@@ -9,6 +10,7 @@ from actors.cluster.gpu_reservation import reserved
 from actors.cluster.gpu_shares import GpuShares, share_gpus
 from actors.cluster.model_loading import ping
 from actors.cluster.placement import start_models, stop_models
+from actors.startup.ready_models import check_models, placed_models
 from pipeline.config.cluster import ClusterConfig
 from pipeline.errors import ConfigError, ModelError
 from tests.configs import fake_config
@@ -164,6 +166,43 @@ def test_gpus_that_others_hold_are_not_waited_for_forever(ray_cluster, monkeypat
 
 
 def _slots_of(actor):
-    holder = actor.calls.holder if hasattr(actor, "calls") else actor.holder
+    holder = actor.calls.holder if hasattr(actor, "calls") else actor.reward.holder
     with holder.engine() as lent:
         return len(getattr(lent, "engine", lent).table.lengths_S)
+
+
+@pytest.mark.ray
+def test_a_reward_has_the_cpus_and_the_threads_that_its_section_says(ray_cluster, tmp_path):
+    (tmp_path / "mine.py").write_text("def score(completions):\n    return [1.0] * len(completions)\n")
+    reward = {"kind": "function", "function": f"{tmp_path}/mine.py:score", "num_cpus": 0.5, "processes": 3}
+    config = fake_config(reward=reward, engine=ENGINE)
+    with reserved(config.cluster, config.want_gpus) as reservation:
+        assert reservation.shares == GpuShares(0.0, 0.0), "a function takes no GPU"
+        free = ray.available_resources()["CPU"]
+        models = start_models(config, reservation)
+        try:
+            (reward,) = models.cells[0].rewards
+            assert ray.available_resources()["CPU"] == free - 0.5
+            together = [reward.__ray_call__.remote(_meets, 3) for _ in range(3)]
+            assert ray.get(together, timeout=60) == [True] * 3
+        finally:
+            stop_models(models)
+
+
+def _meets(actor, count):
+    """Whether so many calls are in the actor at once."""
+    barrier = vars(actor).setdefault("barrier", threading.Barrier(count))
+    barrier.wait(30)
+    return True
+
+
+@pytest.mark.ray
+def test_cpus_that_leave_none_for_the_dataset_are_refused_with_the_sum(ray_cluster, tmp_path):
+    (tmp_path / "mine.py").write_text("def score(completions): ...\n")
+    reward = {"kind": "function", "function": f"{tmp_path}/mine.py:score", "num_cpus": 1}
+    config = fake_config(reward=reward, engine=ENGINE, cluster={"cells": 2})
+    words = (
+        r"cluster.cells 2 × rewards_per_cell 1 × reward.num_cpus 1 = 2 CPUs cannot be placed: the cluster has 2, one"
+    )
+    with pytest.raises(ConfigError, match=words), placed_models(check_models(config)):
+        pass

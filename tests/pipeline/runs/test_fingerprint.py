@@ -47,3 +47,21 @@ def test_a_refusal_names_the_file_that_changed(root):
     (root / "rules/deep/stars.py").write_text("changed")
     with pytest.raises(OutputError, match=r"Changed: code of rules/deep/stars\.py was '\w+', now '\w+'$"):
         RunDirectory.open(config, plan, sources)
+
+
+def test_a_rewards_own_files_are_covered_and_its_speed_is_not(root):
+    pq.write_table(pa.table({"prompt": ["x"] * 8}), root / "in.parquet")
+    function = {"kind": "function", "function": f"{root}/other.py:score", "input_columns": []}
+
+    def opened(source, **keys):
+        (root / "other.py").write_text(source)
+        config = fake_config(input=str(root / "in.parquet"), output=str(root / "out"), reward=function | keys)
+        return RunDirectory.open(config, plan_input(config.input, 4, None), Sources(root, ("records.py",)))
+
+    opened("def score(completions): ...").aligned.shards.create_directory()
+    (root / "out/_run/shards/shard-00000000.parquet").write_bytes(b"rows")
+    opened("def score(completions): ...", processes=4, num_cpus=2, timeout_s=3, rows_per_call=1)
+    with pytest.raises(OutputError, match=r"Changed: reward files was \['other.py, digest \w+'\], now \['other.py, "):
+        opened("def score(completions): return []")
+    with pytest.raises(OutputError, match=r"Changed: reward\.input_columns was \[\], now \['prompt'\]"):
+        opened("def score(completions): ...", input_columns=["prompt"])
