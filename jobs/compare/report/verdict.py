@@ -11,14 +11,17 @@ def verdict(figures: CompareFigures) -> list[str]:
     """Sentences, the most important first."""
     judge = figures.primary_judge
     ranked = [c for c in ranking(figures) if c.quality(judge) is not None and c.policy_tokens is not None]
-    if not ranked:
-        return ["**No verdict**: no contender has a judged response."]
+    unjudged = [c.name for c in figures.contenders if c not in ranked]
+    if len(ranked) < 2 and unjudged:
+        return [f"**No verdict**: {judge} judged no response of {', '.join(unjudged)}."]
     best = ranked[0]
     equals = [c for c in ranked[1:] if _is_equal(figures, c)]
     cheapest = min([best, *equals], key=lambda c: c.policy_tokens.mean if c.policy_tokens else 0.0)
     sentences = [_best_sentence(figures, best), _noise_sentence(best, equals, cheapest)]
     pick = cheapest
     sentences += [_reading(reading, judge) for reading in figures.equal_compute if reading.contender == pick.name]
+    if unjudged:
+        sentences.append(f"**Not judged** and left out of this verdict: {', '.join(unjudged)}.")
     return [*sentences, *_warnings(figures, pick)]
 
 

@@ -175,6 +175,11 @@ def test_runs_without_any_response_have_no_verdict(tmp_path):
     }
     figures = analyse(evidence_of(outputs))
     assert figures.contender("ours").policy_tokens is None and figures.contender("ours").num_error_rows == 1
+    assert verdict(figures) == ["**No verdict**: length judged no response of ours."]
+    outputs["better"] = [write_run(tmp_path / "b", [row("a", "xxx", 0.0)])]
+    sentences = verdict(analyse(evidence_of(outputs)))
+    assert sentences[0].startswith("**better answers best**")
+    assert "**Not judged** and left out of this verdict: ours." in sentences
     assert "– |" in report_markdown(figures, {})
 
 
