@@ -8,9 +8,13 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from actors.engines.backends import Role
 from actors.engines.packed_linear import pack_linears
 from actors.engines.policy_engine import PolicyEngine
-from actors.engines.reward_engine import RewardEngine
+from actors.engines.reward_engine import Body, RewardEngine
+from actors.engines.slot_model import SlotModel
+from actors.engines.whole_model import WholeModel
+from actors.rewards.labels import label_weights
 from pipeline.config.decoding import EngineConfig
 from pipeline.config.model import ModelConfig
+from pipeline.config.model_rewards import ClassifierReward, RewardModel
 from pipeline.errors import ConfigError
 
 MAX_NAMED = 3  # weights that a refusal names
@@ -18,7 +22,7 @@ MAX_NAMED = 3  # weights that a refusal names
 
 def load_policy(config: ModelConfig, engine: EngineConfig) -> PolicyEngine:
     """Load a causal language model; raises ConfigError when it names no end token or lacks weights."""
-    model = _load("policy", AutoModelForCausalLM, config)
+    model = load_model("policy", AutoModelForCausalLM, config)
     end_token_ids = model.generation_config.eos_token_id if model.generation_config else None
     if end_token_ids is None:
         end_token_ids = model.config.get_text_config().eos_token_id
@@ -27,9 +31,21 @@ def load_policy(config: ModelConfig, engine: EngineConfig) -> PolicyEngine:
     return PolicyEngine(model, engine, tuple(end_token_ids) if isinstance(end_token_ids, list) else (end_token_ids,))
 
 
-def load_reward(config: ModelConfig, engine: EngineConfig) -> RewardEngine:
-    """Load a sequence classifier with one label; raises ConfigError when it lacks weights."""
-    return RewardEngine(_load("reward", AutoModelForSequenceClassification, config), engine)
+def load_reward(config: ClassifierReward, engine: EngineConfig) -> RewardEngine:
+    """Load a sequence classifier.
+
+    Raises:
+        ConfigError: it lacks weights, or has no `score` head, as transformers' decoders of this class have, or no such
+            label.
+    """
+    model = load_model("reward", AutoModelForSequenceClassification, config, **load_options(config))
+    if not hasattr(model, "score"):
+        raise ConfigError(
+            f"reward.model {config.model!r}: {type(model).__name__} has no `score` head; an encoder is "
+            "reward.kind: encoder, a head of another name reward.kind: custom_head"
+        )
+    weights = label_weights(config.model, config, model.config)
+    return RewardEngine(make_body(model, config, engine), model.score, weights)
 
 
 def lacks_weights(role: Role, name: str, absent: list[str]) -> str:
@@ -39,19 +55,30 @@ def lacks_weights(role: Role, name: str, absent: list[str]) -> str:
     return f"{role}.model {name!r} lacks weights that would be random: {shown}; it must be {needed}, saved whole"
 
 
-def _load(role: Role, auto_class: Any, config: ModelConfig) -> PreTrainedModel:
+def load_model(role: Role, auto_class: Any, config: ModelConfig, **options: Any) -> PreTrainedModel:
+    """A model on its device, ready to compute; `options` go to `from_pretrained`. Raises ConfigError when it lacks
+    weights."""
     torch.set_num_threads(config.num_threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    dtype = getattr(torch, config.dtype)
-    model, report = auto_class.from_pretrained(
-        config.model, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
-    )
+    whole = {"revision": config.revision, "output_loading_info": True, "ignore_mismatched_sizes": True}
+    model, report = auto_class.from_pretrained(config.model, dtype=getattr(torch, config.dtype), **whole, **options)
     _check_report(role, config.model, model, report)
     model = model.to(device).requires_grad_(False)
     pack_linears(model)
     if device == "cpu":
         _leave_file(model)
     return model
+
+
+def load_options(config: RewardModel) -> dict[str, Any]:
+    """What a reward's section says of loading."""
+    attention = {} if config.attn_implementation is None else {"attn_implementation": config.attn_implementation}
+    return {"trust_remote_code": config.trust_remote_code, **attention, **config.model_kwargs}
+
+
+def make_body(model: PreTrainedModel, config: RewardModel, engine: EngineConfig) -> Body:
+    """The model over slots, or, with an attention of its own, as it is."""
+    return SlotModel(model, engine) if config.attn_implementation is None else WholeModel(model)
 
 
 def _check_report(role: Role, name: str, model: PreTrainedModel, report: dict[str, Any]) -> None:

@@ -5,38 +5,42 @@ that is not padding, which is the wrong place where the pad token equals the end
 """
 
 import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from transformers import PreTrainedModel
 
 from actors.engines.prefix_plan import Feed
-from actors.engines.slot_model import SlotModel
-from pipeline.config.decoding import EngineConfig
-from pipeline.errors import ConfigError
+from actors.engines.slot_model import HiddenSink
 from pipeline.protocol import CallStats
 from pipeline.records import TokenArray
 
+Head = Callable[[torch.Tensor], torch.Tensor]
+
+
+class Body(Protocol):
+    """What makes hidden states of prefixes: `SlotModel`, or `WholeModel`."""
+
+    def catch_up(
+        self, slots_R: npt.NDArray[np.int64], prefixes: list[TokenArray], keep_last: bool, sink: HiddenSink
+    ) -> npt.NDArray[np.int32]: ...
+
 
 class RewardEngine:
-    """Scores token prefixes with a sequence classifier of one label.
+    """Scores token prefixes at their last tokens.
 
     Args:
-        model: the classifier; its head must be `score`, as in transformers' `*ForSequenceClassification`.
-        engine: the cache's shape.
-
-    Raises:
-        ConfigError: the model has more than one label or no `score` head.
+        body: makes the hidden states.
+        head: from a hidden state [H] to logits [L].
+        weights: which logits the reward is the sum of, and how much each counts.
     """
 
-    def __init__(self, model: PreTrainedModel, engine: EngineConfig) -> None:
-        if model.config.num_labels != 1 or not hasattr(model, "score"):
-            raise ConfigError(
-                f"reward.model: {type(model).__name__} with {model.config.num_labels} labels is not a reward model; "
-                "it must be a sequence classifier with one label and a `score` head"
-            )
-        self.slots = SlotModel(model, engine)
+    def __init__(self, body: Body, head: Head, weights: Sequence[tuple[int, float]] = ((0, 1.0),)) -> None:
+        self.body = body
+        self.head = head
+        self.weights = weights
 
     @torch.inference_mode()
     def score(
@@ -46,12 +50,20 @@ class RewardEngine:
         started_s = time.time()
         hidden: dict[int, torch.Tensor] = {}
 
-        def keep_last_hidden(feed: Feed, hidden_H: torch.Tensor) -> None:
-            hidden[feed.row] = hidden_H
+        def keep_last_hidden(feed: Feed, hidden_TH: torch.Tensor) -> None:
+            hidden[feed.row] = hidden_TH[-1]
 
-        pushed_R = self.slots.catch_up(slots_R.astype(np.int64), prefixes, False, keep_last_hidden)
+        pushed_R = self.body.catch_up(slots_R.astype(np.int64), prefixes, False, keep_last_hidden)
         # Row by row, because a matrix-vector product rounds differently with the number of rows.
-        rewards = [self.slots.model.score(hidden[row]) for row in range(len(prefixes))]
-        rewards_R = torch.cat(rewards).double().cpu().numpy() if rewards else np.zeros(0)
+        logits = [self.head(hidden[row]) for row in range(len(prefixes))]
+        logits_RL = torch.stack(logits).double().cpu().numpy() if logits else np.zeros((0, 1))
+        rewards_R = weighted(logits_RL, self.weights)
         ended_s = time.time()
         return rewards_R, CallStats(pushed_R, started_s, ended_s, prefill_s=ended_s - started_s)
+
+
+def weighted(logits_RL: npt.NDArray[np.float64], weights: Sequence[tuple[int, float]]) -> npt.NDArray[np.float64]:
+    """The weighted sum of some logits, [R]; one logit of weight 1 as it is."""
+    if len(logits_RL) == 0:
+        return np.zeros(0)
+    return np.sum([weight * logits_RL[:, label] for label, weight in weights], axis=0)

@@ -65,7 +65,7 @@ class SlotModel:
         """Feed what the slots lack of their prefixes; see `plan_feeds` for `keep_last`.
 
         Args:
-            sink: called for each row's last fed token with the row's Feed and its hidden state [H].
+            sink: called for each chunk that is fed, a row's in order, with its hidden states [T, H].
 
         Returns:
             Tokens pushed for each row, int32 [R].
@@ -77,9 +77,8 @@ class SlotModel:
             for feed in wave:
                 if feed.copy_from is not None:
                     self.cache.copy_columns(feed.copy_from, int(slots_R[feed.row]), feed.copy_start, feed.start)
-            ends = {feed.row: feed.end for feed in wave}
             for group in group_by_length(wave, self.prefill_chunk, self.shapes.forward_tokens):
-                self._feed(group, ends, slots_R, prefixes, sink)
+                self._feed(group, slots_R, prefixes, sink)
                 pushed_R[[feed.row for feed in group]] += [feed.num_tokens for feed in group]
             for feed in wave:
                 self.table.set(int(slots_R[feed.row]), prefixes[feed.row][: feed.end])
@@ -96,7 +95,6 @@ class SlotModel:
     def _feed(
         self,
         group: list[Feed],
-        ends: dict[int, int],
         slots_R: npt.NDArray[np.int64],
         prefixes: list[TokenArray],
         sink: HiddenSink | None,
@@ -112,9 +110,9 @@ class SlotModel:
             tokens_RT[i, : feed.num_tokens] = prefixes[feed.row][feed.start : feed.end]
         starts_R = np.array([feed.start for feed in group])
         hidden_RTH = self.forward_hidden(rows_R, starts_R, tokens_RT)
-        for i, feed in enumerate(group):
-            if sink is not None and feed.end == ends[feed.row]:
-                sink(feed, hidden_RTH[i, feed.num_tokens - 1])
+        if sink is not None:
+            for i, feed in enumerate(group):
+                sink(feed, hidden_RTH[i, : feed.num_tokens])
 
     def forward_hidden(
         self, rows_R: npt.NDArray[np.int64], starts_R: npt.NDArray[np.int64], tokens_RT: npt.NDArray[np.int64]

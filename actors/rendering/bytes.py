@@ -1,5 +1,7 @@
 """How fake models read: a token is a byte of UTF-8."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from actors.engines.fakes import FAKE_END_TOKEN
@@ -13,13 +15,20 @@ class ByteReader:
     closing_tokens = np.array([FAKE_END_TOKEN], dtype=np.int32)
 
     def prompt_tokens(self, row: PromptRow) -> TokenArray:
-        return self.tokens("\n".join(message["content"] for message in messages_of(row)))
+        return _bytes("\n".join(message["content"] for message in messages_of(row)))
+
+    opened = prompt_tokens
+
+    def continued(self, texts: Sequence[tuple[TokenArray, str, bool]]) -> list[TokenArray]:
+        ends = {True: self.closing_tokens, False: self.closing_tokens[:0]}
+        return [np.concatenate([prompt, _bytes(text), ends[closes]]) for prompt, text, closes in texts]
 
     def text(self, tokens: TokenArray) -> str:
         return bytes(token for token in tokens.tolist() if token < FAKE_END_TOKEN).decode("utf-8", "replace")
 
-    def tokens(self, text: str) -> TokenArray:
-        return np.frombuffer(text.encode("utf-8"), dtype=np.uint8).astype(np.int32)
-
     def shown(self, tokens: TokenArray) -> str:
         return "".join("⟨end⟩" if token >= FAKE_END_TOKEN else chr(token) for token in tokens.tolist())
+
+
+def _bytes(text: str) -> TokenArray:
+    return np.frombuffer(text.encode("utf-8"), dtype=np.uint8).astype(np.int32)

@@ -1,6 +1,7 @@
 """Text to tokens and back: what every way of reading offers."""
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 from pipeline.records import PromptRow, TokenArray
 
@@ -20,8 +21,13 @@ class PromptReader(Protocol):
         """A response's text without special tokens, exactly as generated."""
         ...
 
-    def tokens(self, text: str) -> TokenArray:
-        """A response's text as tokens; special tokens written in it stay text."""
+    def opened(self, row: PromptRow) -> Any:
+        """The prompt, for responses that come as text, see `continued`; raises RowError when that cannot be."""
+        ...
+
+    def continued(self, texts: Sequence[tuple[Any, str, bool]]) -> list[TokenArray]:
+        """Of opened prompts, each with a response's text and whether the turn is closed after it, the tokens: those of
+        the whole text, but that special tokens written in a response stay text."""
         ...
 
     def shown(self, tokens: TokenArray) -> str:

@@ -9,7 +9,7 @@ from actors.engines.backends import load_engine
 from actors.rendering.readers import make_reader, share_vocabulary
 from actors.rewards.conversations import ConversationReader
 from actors.rewards.interface import RewardContext, RewardTraits
-from pipeline.config.rewards import ClassifierReward
+from pipeline.config.model_rewards import ClassifierReward
 from pipeline.protocol import CallStats, ScoreCohort, Scores
 from pipeline.records import PromptRow, TokenArray
 

@@ -5,17 +5,20 @@ tokenised anew, and the engine's longest common prefix keeps what did not change
 """
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from actors.rendering.prompt_reader import PromptReader
-from pipeline.config.rewards import CloseTurn
+from pipeline.config.model_rewards import CloseTurn
 from pipeline.errors import RowError
 from pipeline.protocol import ScoreCohort
 from pipeline.records import PromptRow, TokenArray
 
 RESPONSE = "⟨response⟩"
+Faults = dict[int, tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +27,7 @@ class ReadRows:
 
     places: list[int]
     prefixes: list[TokenArray]
-    faults: dict[int, tuple[str, str]]
+    faults: Faults
 
 
 class ConversationReader:
@@ -35,7 +38,7 @@ class ConversationReader:
         reads_text: whether responses are tokenised anew.
         close_turn: when the assistant's turn is closed.
         max_model_len: most tokens that fit.
-        num_prompts: prompts whose tokens are kept: a row comes again and again.
+        num_prompts: prompts that are kept as they were read: a row comes again and again.
     """
 
     def __init__(
@@ -45,20 +48,20 @@ class ConversationReader:
         self.reads_text = reads_text
         self.close_turn = close_turn
         self.max_model_len = max_model_len
-        self.num_prompts = num_prompts
-        self._prompts: OrderedDict[tuple[int, str | None], tuple[PromptRow, TokenArray]] = OrderedDict()
+        self.prompts = PromptCache(reader.opened if reads_text else reader.prompt_tokens, num_prompts)
 
     def read(self, cohort: ScoreCohort) -> ReadRows:
         """Every row's prefix, or its fault."""
-        places, prefixes, faults = [], [], dict[int, tuple[str, str]]()
-        for place, (row, response, text) in enumerate(cohort.conversations()):
-            finished, room = bool(cohort.finished_R[place]), int(cohort.room_R[place])
-            try:
-                prefixes.append(self._prefix(row, response, text, finished, room))
-                places.append(place)
-            except RowError as error:
-                faults[place] = (error.error_type, error.message)
-        return ReadRows(places, prefixes, faults)
+        prompts, faults = self.prompts.read(cohort.rows)
+        prefixes = self._from_texts(cohort, prompts) if self.reads_text else self._from_tokens(cohort, prompts)
+        for place, prefix in list(prefixes.items()):
+            fault = self._fault(len(prefix) + self._growth(cohort, place))
+            if len(prefix) == 0 or (not self.reads_text and len(prompts[place]) == 0):
+                fault = ("empty_prompt", "the prompt has no tokens")
+            if fault is not None:
+                faults[place] = fault
+                del prefixes[place]
+        return ReadRows(list(prefixes), list(prefixes.values()), faults)
 
     def closes(self, finished: bool) -> bool:
         """Whether the assistant's turn is closed after the response."""
@@ -67,32 +70,71 @@ class ConversationReader:
     def shown(self, row: PromptRow) -> str:
         """What the model reads, for a person."""
         closing = "" if self.close_turn == "never" else self.reader.shown(self.reader.closing_tokens)
-        return f"{self.reader.shown(self.prompt_tokens(row))}{RESPONSE}{closing} (turn closed: {self.close_turn})"
+        prompt = self.reader.shown(self.reader.prompt_tokens(row))
+        return f"{prompt}{RESPONSE}{closing} (turn closed: {self.close_turn})"
 
-    def prompt_tokens(self, row: PromptRow) -> TokenArray:
-        """Tokens up to where the response begins; raises RowError."""
+    def _from_tokens(self, cohort: ScoreCohort, prompts: Mapping[int, TokenArray]) -> dict[int, TokenArray]:
+        found = {}
+        for place, (_, response, _) in enumerate(cohort.conversations()):
+            if place in prompts:
+                parts = [prompts[place], response]
+                if self.closes(bool(cohort.finished_R[place])):
+                    parts.append(self.reader.closing_tokens)
+                found[place] = np.concatenate(parts)
+        return found
+
+    def _from_texts(self, cohort: ScoreCohort, prompts: Mapping[int, Any]) -> dict[int, TokenArray]:
+        assert cohort.texts is not None
+        texts = [
+            (prompt, cohort.texts[place], self.closes(bool(cohort.finished_R[place])))
+            for place, prompt in prompts.items()
+        ]
+        return dict(zip(prompts, self.reader.continued(texts), strict=True))
+
+    def _growth(self, cohort: ScoreCohort, place: int) -> int:
+        """Tokens that the row may still grow by, as far as that is known, and those that close it."""
+        room = 0 if self.reads_text else int(cohort.room_R[place])
+        is_closed = self.closes(bool(cohort.finished_R[place]))
+        return room + (0 if is_closed else len(self.reader.closing_tokens))
+
+    def _fault(self, needed: int) -> tuple[str, str] | None:
+        if needed <= self.max_model_len:
+            return None
+        return (
+            "prompt_too_long",
+            f"prompt and response need {needed} tokens of the reward model, of the {self.max_model_len} that "
+            "engine.max_model_len allows",
+        )
+
+
+class PromptCache:
+    """Prompts as they were last read.
+
+    Args:
+        read_one: reads one; raises RowError.
+        most: how many are kept.
+    """
+
+    def __init__(self, read_one: Any, most: int) -> None:
+        self._read_one = read_one
+        self._most = most
+        self._known: OrderedDict[tuple[int, str | None], tuple[PromptRow, Any]] = OrderedDict()
+
+    def read(self, rows: tuple[PromptRow, ...]) -> tuple[dict[int, Any], Faults]:
+        """By their places, the prompts that could be read, and the faults of the others."""
+        found, faults = {}, Faults()
+        for place, row in enumerate(rows):
+            try:
+                found[place] = self._one(row)
+            except RowError as error:
+                faults[place] = (error.error_type, error.message)
+        return found, faults
+
+    def _one(self, row: PromptRow) -> Any:
         key = (row.row_index, row.row_id)
-        known = self._prompts.get(key)
+        known = self._known.get(key)
         if known is None or known[0] != row:  # a server's requests may share an id
-            known = self._prompts[key] = (row, self.reader.prompt_tokens(row))
-            if len(self._prompts) > self.num_prompts:
-                self._prompts.popitem(last=False)
+            known = self._known[key] = (row, self._read_one(row))
+            if len(self._known) > self._most:
+                self._known.popitem(last=False)
         return known[1]
-
-    def _prefix(self, row: PromptRow, response: TokenArray, text: str | None, finished: bool, room: int) -> TokenArray:
-        prompt = self.prompt_tokens(row)
-        if len(prompt) == 0:
-            raise RowError("empty_prompt", "the prompt has no tokens")
-        answer = response
-        if self.reads_text:
-            assert text is not None
-            answer, room = self.reader.tokens(text), 0
-        parts = [prompt, answer, self.reader.closing_tokens] if self.closes(finished) else [prompt, answer]
-        needed = len(prompt) + len(answer) + room + len(self.reader.closing_tokens)
-        if needed > self.max_model_len:
-            raise RowError(
-                "prompt_too_long",
-                f"{len(prompt)} prompt tokens of the reward model and {len(answer) + room} of the response need "
-                f"{needed} of the {self.max_model_len} that engine.max_model_len allows",
-            )
-        return np.concatenate(parts)

@@ -3,9 +3,11 @@
 from typing import TYPE_CHECKING
 
 from actors.engines.backends import Role
+from actors.rewards.labels import label_weights
 from pipeline.config.decoding import EngineConfig
 from pipeline.config.model import ModelConfig
-from pipeline.config.rewards import ClassifierReward, RewardConfig
+from pipeline.config.model_rewards import ClassifierReward
+from pipeline.config.rewards import RewardConfig
 from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ def read_model_configs(policy: ModelConfig, reward: RewardConfig) -> ModelConfig
     """
     if policy.backend == "fake":
         return {}
-    configs: ModelConfigs = {"policy": _read_config("policy", policy.model)}
+    configs: ModelConfigs = {"policy": _read_config("policy", policy)}
     return configs | read_reward_config(reward)
 
 
@@ -35,8 +37,8 @@ def read_reward_config(reward: RewardConfig) -> ModelConfigs:
     """
     if reward.is_fake or not isinstance(reward, ClassifierReward):
         return {}
-    config = _read_config("reward", reward.model)
-    _check_reward(reward.model, config)
+    config = _read_config("reward", reward, reward.trust_remote_code)
+    label_weights(reward.model, reward, config)
     return {"reward": config}
 
 
@@ -59,20 +61,13 @@ def longest_model_len(models: ModelConfigs, engine: EngineConfig, max_new_tokens
     return wanted or limit
 
 
-def _read_config(role: str, model: str) -> "PreTrainedConfig":
+def _read_config(role: str, model: ModelConfig, trust_remote_code: bool = False) -> "PreTrainedConfig":
     from transformers import AutoConfig  # here, because it takes seconds, and a run of fakes asks for none
 
     try:
-        return AutoConfig.from_pretrained(model)
+        return AutoConfig.from_pretrained(model.model, revision=model.revision, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{role}.model {model!r}: {str(error).splitlines()[0]}") from None
-
-
-def _check_reward(model: str, config: "PreTrainedConfig") -> None:
-    if config.num_labels != 1:
-        raise ConfigError(
-            f"reward.model {model!r} has {config.num_labels} labels; a reward model is a sequence classifier with one"
-        )
+        raise ConfigError(f"{role}.model {model.model!r}: {str(error).splitlines()[0]}") from None
 
 
 def _position_limit(role: str, config: "PreTrainedConfig") -> int:

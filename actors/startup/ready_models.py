@@ -13,6 +13,7 @@ from actors.cluster.placement import Models, start_models, stop_models
 from actors.cluster.session import cluster
 from actors.engines.backends import Role
 from actors.startup.engine_shape import MemoryPool, ShapeBounds, expected_peaks, fit_engine
+from actors.startup.hub_commits import at_commits
 from actors.startup.memory_pools import find_memory_pools
 from actors.startup.model_limits import ModelConfigs, longest_model_len, read_model_configs
 from pipeline.config.decoding import Decoding
@@ -54,12 +55,13 @@ class ReadyModels:
 
 
 def check_models(*decodings: Decoding) -> CheckedModels:
-    """Read the models' configs. Several decodings share their models and engine; the one of most lanes decides.
+    """Find the commits of Hub names and read the models' configs. Several decodings share their models and engine; the
+    one of most lanes decides.
 
     Raises:
         ConfigError: a model cannot be read, cannot do what it is for, or is too short.
     """
-    widest = max(decodings, key=lambda decoding: decoding.strategy.num_lanes)
+    widest = at_commits(max(decodings, key=lambda decoding: decoding.strategy.num_lanes))
     model_configs = read_model_configs(widest.policy, widest.reward)
     lengths = (longest_model_len(model_configs, d.engine, d.generation.max_new_tokens) for d in decodings)
     return CheckedModels(widest, model_configs, min(lengths))

@@ -40,12 +40,13 @@ def dry_run(config: AlignConfig, plan: InputPlan, columns: InputColumns, run: Ru
     rows = read_head(plan, columns, config.reward.columns, 2 * PROBE_ROWS)
     _show(console, "Input", _input_lines(config, plan, columns))
     _show(console, "Output", [_output_line(plan, run)])
+    config = run.kept_config(config)
     checked = check_models(config)
     _show(console, "Prompt", _prompt_lines(config, rows))
     with cluster():
         _show(console, "Placement", _placement_lines(config.cluster, config.want_gpus))
         with placed_models(checked) as placed:
-            config = config.model_copy(update={"engine": placed.decoding.engine})
+            config = config.loaded_as(placed.decoding)
             _show(console, "Memory", _memory_lines(config.engine, placed.pools))
             absent = [m.model for m in (config.policy, *config.reward.models) if not is_at_hand(m)]
             if absent or not rows:

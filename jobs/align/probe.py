@@ -120,4 +120,5 @@ def is_at_hand(model: ModelConfig) -> bool:
     """Whether a model can be loaded without a download."""
     if model.backend == "fake" or Path(model.model).expanduser().is_dir():
         return True
-    return any(isinstance(try_to_load_from_cache(model.model, name), str) for name in WEIGHT_FILES)
+    cached = (try_to_load_from_cache(model.model, name, revision=model.revision) for name in WEIGHT_FILES)
+    return any(isinstance(path, str) for path in cached)

@@ -11,7 +11,8 @@ from actors.batch.progress import format_seconds
 from pipeline.config.align import AlignConfig
 from pipeline.runs.baseline import read_pairs, read_responses
 from pipeline.runs.directory import RunDirectory
-from pipeline.runs.metrics import Comparison, RoleMetrics, RunMetrics, StageMetrics
+from pipeline.runs.metrics import Comparison, RunMetrics, StageMetrics
+from pipeline.runs.usage import RoleUsage
 
 NUM_EXAMPLES = 2
 EXAMPLES_LOOKED_AT = 50
@@ -72,13 +73,13 @@ def _lines(metrics: RunMetrics) -> list[tuple[str, str]]:
     return lines
 
 
-def _too_large(stage: StageMetrics) -> list[tuple[str, RoleMetrics]]:
+def _too_large(stage: StageMetrics) -> list[tuple[str, RoleUsage]]:
     """Models that held more memory than expected."""
     roles = [("policy", stage.policy), ("reward model", stage.reward)]
     return [(role, m) for role, m in roles if (m.peak_bytes or 0) > MEMORY_TOLERANCE * (m.expected_peak_bytes or inf)]
 
 
-def _memory_line(role: str, metrics: RoleMetrics) -> str:
+def _memory_line(role: str, metrics: RoleUsage) -> str:
     peak_gb, expected_gb = (metrics.peak_bytes or 0) / 1e9, (metrics.expected_peak_bytes or 0) / 1e9
     return f"the {role} held {peak_gb:.1f} GB, more than the expected {expected_gb:.1f} GB"
 

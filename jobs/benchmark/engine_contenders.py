@@ -16,7 +16,7 @@ from actors.rewards.interface import RewardTraits
 from jobs.benchmark.measurement import Measurement, ProcessUsage, Stopwatch, lockstep_measurement, process_usage
 from jobs.benchmark.workload import Lockstep, Workload
 from pipeline.config.decoding import Decoding, EngineConfig
-from pipeline.config.rewards import ClassifierReward
+from pipeline.config.model_rewards import ClassifierReward
 from pipeline.draws import row_key
 from pipeline.protocol import ProposeCohort
 from pipeline.records import PromptRow, TokenArray

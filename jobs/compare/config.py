@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from pipeline.config.model import ModelConfig
-from pipeline.config.rewards import ClassifierReward, CloseTurn
+from pipeline.config.model_rewards import ClassifierReward, CloseTurn
 from pipeline.section import Section
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]

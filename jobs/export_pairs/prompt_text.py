@@ -16,7 +16,7 @@ def prompt_text(config: AlignConfig) -> TextFormat:
         return TextFormat(lambda messages: "\n".join(message["content"] for message in messages), "")
     from actors.rendering.chat import load_tokenizer, render_chat
 
-    tokenizer = load_tokenizer("policy", config.policy.model)
+    tokenizer = load_tokenizer("policy", config.policy)
     adds_begin = tokenizer.bos_token_id is not None and tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id
     begin = tokenizer.bos_token if adds_begin else ""
 

@@ -3,7 +3,7 @@
 Every field's description gives its unit and the reason for its default.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -76,6 +76,10 @@ class Decoding(Section):
         description="add the column `candidates`: every candidate that was judged, kept or rejected; jobs.export_pairs "
         "makes preference pairs of them",
     )
+
+    def loaded_as(self, loaded: "Decoding") -> Self:
+        """This, with the models and the engine that another one was loaded with."""
+        return self.model_copy(update={name: getattr(loaded, name) for name in ("policy", "reward", "engine")})
 
     @property
     def are_fake(self) -> bool:

@@ -1,9 +1,10 @@
 """The section of one model: what it is, where it runs, in which precision."""
 
 import json
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -19,6 +20,12 @@ class ModelConfig(Section):
         "transformers", description="transformers runs a real model; fake is deterministic, of a known cost, no torch"
     )
     model: str = Field("", description="a folder, or a Hugging Face name")
+    revision: str | None = Field(
+        None,
+        min_length=1,
+        description="commit, tag or branch of a Hugging Face name; null: its main branch. A run keeps the commit that "
+        "its first start found there",
+    )
     dtype: Literal["float32", "bfloat16", "float16"] = Field("bfloat16", description="weights and cache")
     num_threads: int = Field(1, ge=1, description="CPU threads; at 1, logits depend least on a cohort's width")
     fake_call_ms: float = Field(
@@ -38,10 +45,51 @@ class ModelConfig(Section):
             check_model_path(model)
         return model
 
+    @field_validator("revision")
+    @classmethod
+    def _of_a_name(cls, revision: str | None, known: ValidationInfo) -> str | None:
+        if revision is not None and Path(known.data.get("model", "")).expanduser().is_dir():
+            raise ValueError("a model folder has no revision; leave it out")
+        return revision
+
     @property
     def title(self) -> str:
         """What a person calls it."""
         return self.model or self.backend
+
+    @property
+    def hub_name(self) -> str | None:
+        """The name on the Hugging Face Hub, with the revision that is asked for; None for folders and fakes."""
+        if self.backend != "transformers" or Path(self.model).expanduser().is_dir():
+            return None
+        return self.model if self.revision is None else f"{self.model}@{self.revision}"
+
+
+AnySection = TypeVar("AnySection", bound=Section)
+
+
+def models_of(section: Section) -> Iterator[ModelConfig]:
+    """Every model in a section, at any depth."""
+    if isinstance(section, ModelConfig):
+        yield section
+    for _, value in section:
+        for part in value if isinstance(value, tuple) else (value,):
+            if isinstance(part, Section):
+                yield from models_of(part)
+
+
+def with_revisions(section: AnySection, revision_of: Callable[[ModelConfig], str | None]) -> AnySection:
+    """The section with the revision of every model in it that has a Hub name, at any depth, set anew."""
+
+    def changed(value: object) -> object:
+        if isinstance(value, tuple):
+            return tuple(changed(part) for part in value)
+        return with_revisions(value, revision_of) if isinstance(value, Section) else value
+
+    changes = {name: changed(value) for name, value in section}
+    if isinstance(section, ModelConfig) and section.hub_name is not None:
+        changes["revision"] = revision_of(section)
+    return section.model_copy(update=changes)
 
 
 def check_model_path(model: str) -> None:

@@ -2,59 +2,12 @@
 `actors/rewards/`.
 """
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
+from typing import TYPE_CHECKING, Annotated, Any, Union
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Tag
 
-from pipeline.config.model import ModelConfig
-from pipeline.section import Section
-
-CloseTurn = Literal["never", "finished", "always"]
-
-
-class RewardSection(Section):
-    """What the section of every reward has."""
-
-    kind: str
-
-    @property
-    def title(self) -> str:
-        """What a person calls it."""
-        return self.kind
-
-    @property
-    def is_fake(self) -> bool:
-        return False
-
-    @property
-    def models(self) -> tuple[ModelConfig, ...]:
-        """The models that it loads in its own process."""
-        return ()
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The input columns that it reads beside the conversation."""
-        return ()
-
-
-class ClassifierReward(ModelConfig, RewardSection):
-    """A decoder with a classification head: the logit at the last token."""
-
-    kind: Literal["classifier"] = "classifier"
-    close_turn: CloseTurn = Field(
-        "finished",
-        description="when the assistant turn is closed before scoring: reward models are trained on closed turns, "
-        "but closing a fragment tells the model that the answer ends there",
-    )
-
-    @property
-    def is_fake(self) -> bool:
-        return self.backend == "fake"
-
-    @property
-    def models(self) -> tuple[ModelConfig, ...]:
-        return (self,)
-
+from pipeline.config.model_rewards import ClassifierReward
+from pipeline.config.reward_section import RewardSection
 
 REWARD_SECTIONS: tuple[type[RewardSection], ...] = (ClassifierReward,)
 DEFAULT_KIND = "classifier"

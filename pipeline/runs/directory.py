@@ -22,6 +22,8 @@ from typing import Any
 import yaml
 
 from pipeline.config.align import AlignConfig
+from pipeline.config.decoding import Decoding
+from pipeline.config.model import models_of, with_revisions
 from pipeline.dataset.files import reads
 from pipeline.dataset.parts import part_file, part_files
 from pipeline.dataset.plan import InputPlan
@@ -72,6 +74,20 @@ class RunDirectory:
     def kept_plan(self, plan: InputPlan) -> InputPlan:
         """The plan with the shards of the run's first start: another number of cells would cut the input otherwise."""
         return replace(plan, rows_per_shard=self.manifest.fingerprint[ROWS_PER_SHARD])
+
+    def kept_config(self, config: AlignConfig) -> AlignConfig:
+        """The config with what it leaves open as the run's first start found it: slots, `max_model_len`, commits."""
+        found = {name: value for name, value in self.manifest.engine.items() if getattr(config.engine, name) is None}
+        config = config.model_copy(update={"engine": config.engine.model_copy(update=found)})
+        return with_revisions(config, lambda model: self.manifest.commits.get(str(model.hub_name), model.revision))
+
+    def keep(self, loaded: Decoding) -> None:
+        """Write down what the first start found, for `kept_config`; later ones change nothing."""
+        if not self.manifest.engine:
+            models = zip(models_of(self.config), models_of(loaded), strict=True)
+            commits = {asked.hub_name: found.revision for asked, found in models if asked.hub_name and found.revision}
+            engine = {name: getattr(loaded.engine, name) for name in ("slots", "max_model_len")}
+            self._save(replace(self.manifest, engine=engine, commits=commits))
 
     @property
     def is_finished(self) -> bool:

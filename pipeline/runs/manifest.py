@@ -5,7 +5,7 @@ is never half there.
 """
 
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,6 +20,9 @@ PACKAGES = ("stars-align", "ray", "torch", "transformers", "pyarrow", "numpy")
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
+    """`engine` and `commits` are what the first start found and later ones keep: `slots` and `max_model_len`, which
+    followed from the memory that was free, and the commits of models with Hub names."""
+
     fingerprint: dict[str, Any]
     versions: dict[str, str]
     seed: int
@@ -27,6 +30,8 @@ class Manifest:
     status: str = "running"
     finished: str | None = None
     gathered: tuple[str, ...] = ()
+    engine: dict[str, int] = field(default_factory=dict)
+    commits: dict[str, str] = field(default_factory=dict)
 
     @property
     def is_finished(self) -> bool:

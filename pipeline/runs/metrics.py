@@ -44,36 +44,14 @@ class OutputTotals:
 
 
 @dataclass(frozen=True, slots=True)
-class RoleMetrics:
-    """One role's share of the run. Of its busy time, `prefill_s` brought caches up to their prefixes (all of it, for a
-    reward model) and `sampling_s` drew tokens; the rest decoded. `busy_fraction` and `tokens_per_s` are over the time
-    from an actor's first call to its last one's end, of all its actors; `mean_queue_wait_s` is what a row waited before
-    its call was sent. `peak_bytes` is the most that one process ever held (on its GPU if it has one),
-    `expected_peak_bytes` what it holds when all slots are full; null where that is not known."""
-
-    num_calls: int
-    num_rows: int
-    num_tokens: int
-    busy_s: float
-    prefill_s: float
-    sampling_s: float
-    busy_fraction: float
-    mean_cohort_size: float
-    tokens_per_s: float
-    mean_queue_wait_s: float
-    peak_bytes: int | None = None
-    expected_peak_bytes: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class CellMetrics:
     """One cell's share of a stage; peaks are known by role only."""
 
     cell: int
     num_rows_done: int
     slot_occupancy: float | None
-    policy: RoleMetrics
-    reward: RoleMetrics
+    policy: RoleUsage
+    reward: RoleUsage
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +71,8 @@ class StageMetrics:
     rows_per_s: float
     response_tokens_per_s: float
     slot_occupancy: float | None
-    policy: RoleMetrics
-    reward: RoleMetrics
+    policy: RoleUsage
+    reward: RoleUsage
     cells: tuple[CellMetrics, ...]
     advice: Advice | None
 
@@ -143,11 +121,10 @@ def measure_stage(config: Decoding, parts: Location, usages: UsageByCell, wall_s
         rows_per_s=_ratio(usage.num_rows_done, wall_s) or 0.0,
         response_tokens_per_s=_ratio(usage.num_response_tokens, wall_s) or 0.0,
         slot_occupancy=usage.slot_occupancy,
-        policy=_role(usage.policy),
-        reward=_role(usage.reward),
+        policy=usage.policy,
+        reward=usage.reward,
         cells=tuple(
-            CellMetrics(cell, u.num_rows_done, u.slot_occupancy, _role(u.policy), _role(u.reward))
-            for cell, u in usages.items()
+            CellMetrics(cell, u.num_rows_done, u.slot_occupancy, u.policy, u.reward) for cell, u in usages.items()
         ),
         advice=advise(config.cluster, config.coordinator.cohorts_in_flight, usage),
     )
@@ -188,18 +165,3 @@ def _sum(values: pa.Array) -> Any:
 
 def _ratio(part: float, whole: float) -> float | None:
     return part / whole if whole else None
-
-
-def _role(usage: RoleUsage) -> RoleMetrics:
-    return RoleMetrics(
-        usage.num_calls,
-        usage.num_rows,
-        usage.num_tokens,
-        usage.busy_s,
-        usage.prefill_s,
-        usage.sampling_s,
-        usage.busy_fraction,
-        usage.mean_cohort_size,
-        usage.tokens_per_s,
-        usage.mean_queue_wait_s,
-    )

@@ -22,7 +22,7 @@ from jobs.compare.config import RewardModelJudge
 from jobs.compare.judges.judgements import Runs, ScoreJudge
 from jobs.compare.judges.verdict_store import VerdictStore, verdict_key
 from pipeline.config.decoding import EngineConfig, PromptAs
-from pipeline.config.rewards import ClassifierReward
+from pipeline.config.model_rewards import ClassifierReward
 from pipeline.protocol import ScoreCohort, Scores
 from pipeline.records import PromptRow
 from pipeline.runs.fingerprint import model_files

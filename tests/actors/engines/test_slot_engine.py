@@ -9,6 +9,7 @@ import torch
 from actors.engines.packed_linear import pack_linears
 from actors.engines.policy_engine import PolicyEngine
 from actors.engines.reward_engine import RewardEngine
+from actors.engines.slot_model import SlotModel
 from pipeline.protocol import ProposeCohort
 from tests.tiny_models import CONFIGS, MAX_LEN, VOCABULARY, causal_model, engine_config, reward_model
 
@@ -37,6 +38,10 @@ class RecordingPolicy(PolicyEngine):
             return logits_WV
 
         return recording
+
+
+def reward_engine(model, engine):
+    return RewardEngine(SlotModel(model, engine), model.score)
 
 
 def cohort_of(slots, prefixes, num_tokens, attempt, temperature=1.0, top_k=0, top_p=1.0):
@@ -153,7 +158,7 @@ def test_rewards_equal_plain_forward(name, prefill_chunk, dtype):
     plain = reward_model(name, dtype=dtype)
     model = copy.deepcopy(plain)
     pack_linears(model)
-    engine = RewardEngine(model, engine_config(prefill_chunk=prefill_chunk))
+    engine = reward_engine(model, engine_config(prefill_chunk=prefill_chunk))
     rng = np.random.default_rng(5)
     walk, candidates, rewards = random_walk(6, 25, seed=4), None, []
     for _ in range(25):
@@ -171,7 +176,7 @@ def test_rewards_equal_plain_forward(name, prefill_chunk, dtype):
 def test_reward_is_read_at_the_last_real_token_when_pad_equals_end():
     plain = reward_model("llama")
     plain.config.pad_token_id = 1
-    engine = RewardEngine(copy.deepcopy(plain), engine_config())
+    engine = reward_engine(copy.deepcopy(plain), engine_config())
     closed = np.array([5, 6, 7, 1], dtype=np.int32)
     with torch.inference_mode():
         hidden = plain.model(torch.tensor([[5, 6, 7, 1]])).last_hidden_state[0, -1]
@@ -199,7 +204,7 @@ def test_tokens_pushed_are_the_ideal_through_rejections():
 
 
 def test_reward_tokens_pushed_are_the_ideal_through_rejections():
-    engine = RewardEngine(reward_model("llama"), engine_config())
+    engine = reward_engine(reward_model("llama"), engine_config())
     prompt, segment = np.arange(2, 32, dtype=np.int32), np.arange(40, 45, dtype=np.int32)
     assert scored(engine, [2], [prompt])[1].tolist() == [30]
     for candidate in (segment, segment + 6, segment + 9):
@@ -281,8 +286,8 @@ def test_a_reward_has_the_same_bits_in_any_batch_and_after_any_history():
     model = reward_model("llama")
     pack_linears(model)
     prefixes = [rng.integers(2, VOCABULARY, size=n).astype(np.int32) for n in rng.integers(20, 90, size=12)]
-    whole, _ = scored(RewardEngine(model, engine_config(slots=12)), range(12), prefixes)
-    stepwise = RewardEngine(model, engine_config(slots=12, prefill_chunk=7))
+    whole, _ = scored(reward_engine(model, engine_config(slots=12)), range(12), prefixes)
+    stepwise = reward_engine(model, engine_config(slots=12, prefill_chunk=7))
     for cut in (5, 11, 19):
         scored(stepwise, range(12), [prefix[:cut] for prefix in prefixes])
     order = rng.permutation(12)

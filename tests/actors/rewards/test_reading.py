@@ -8,6 +8,7 @@ from transformers import AutoTokenizer
 
 from actors.rewards import shown, traits_of
 from actors.rewards.classifier import _reader
+from actors.rewards.conversations import ConversationReader
 from actors.rewards.interface import RewardContext, RewardTraits
 from pipeline.protocol import ScoreCohort
 from pipeline.records import PromptRow
@@ -16,9 +17,10 @@ from tests.actors.rendering.test_rendering import ASSETS, embedded_config
 HI = PromptRow(0, "a", prompt="Hi")
 
 
-def reader_of(*overrides):
+def reader_of(*overrides, reads_text=False):
     config = embedded_config("engine.slots=4", "engine.max_model_len=64", "generation.max_new_tokens=16", *overrides)
-    return _reader(config.reward, RewardContext.of(config))
+    reader = _reader(config.reward, RewardContext.of(config))
+    return ConversationReader(reader.reader, reads_text, reader.close_turn, reader.max_model_len, 16)
 
 
 def cohort(responses, finished, room=0, texts=None, rows=None):
@@ -43,7 +45,7 @@ def test_the_turn_is_closed_where_the_config_says(close_turn, finished, closes):
     tokenizer = AutoTokenizer.from_pretrained(ASSETS / "reward")
     words = tokenizer("Hello there.", add_special_tokens=False)["input_ids"]
     read = reader.read(cohort([words], [finished]))
-    expected = [*reader.prompt_tokens(HI).tolist(), *words, *([tokenizer.eos_token_id] if closes else [])]
+    expected = [*reader.reader.prompt_tokens(HI).tolist(), *words, *([tokenizer.eos_token_id] if closes else [])]
     assert read.prefixes[0].tolist() == expected and read.places == [0] and not read.faults
 
 
@@ -68,10 +70,9 @@ def test_one_added_token_changes_nothing_and_another_vocabulary_reads_text(large
 
 
 def test_text_is_tokenised_anew_and_special_tokens_in_it_stay_text(larger_vocabulary):
-    reader = reader_of(larger_vocabulary)
-    reader.reads_text = True
+    reader = reader_of(larger_vocabulary, reads_text=True)
     read = reader.read(cohort([[5, 6]], [False], texts=("Go. <|end|>",)))
-    tokens = read.prefixes[0][len(reader.prompt_tokens(HI)) :]
+    tokens = read.prefixes[0][len(reader.reader.prompt_tokens(HI)) :]
     assert reader.reader.shown(tokens) == "Go. <|end|>" and reader.reader.tokenizer.eos_token_id not in tokens
 
 

@@ -153,14 +153,15 @@ def test_paths_and_methods_that_do_not_exist_and_bodies_too_large(server):
         ("completions", b" " * 2**21, 413),
     ):
         with pytest.raises(urllib.error.HTTPError) as caught:
-            urllib.request.urlopen(f"{server[0]}/v1/{path}", data)
+            headers = {"Content-Type": "application/json"}
+            urllib.request.urlopen(urllib.request.Request(f"{server[0]}/v1/{path}", data, headers))
         with caught.value as error:
             assert error.code == status
             assert set(json.load(error)["error"]) == {"message", "type", "param", "code"}
 
 
 def test_a_key_is_asked_for_where_one_is_set():
-    with http_server(serve_config(), hashlib.sha256(b"secret").digest()) as (url, _):
+    with http_server(serve_config(), (hashlib.sha256(b"secret").digest(),)) as (url, _):
         for key in ("wrong", "secre", "secret2"):
             with client_of(url, key) as client, pytest.raises(openai.AuthenticationError):
                 ask(client)
@@ -184,7 +185,7 @@ def test_more_than_may_be_under_way_is_told_to_come_back():
 
         replies = asyncio.run(crowd())
         refused = [reply for reply in replies if isinstance(reply, openai.RateLimitError)]
-        assert len(refused) == 4 and all(error.response.headers["retry-after"] == "1" for error in refused)
+        assert len(refused) == 4 and all(int(error.response.headers["retry-after"]) >= 1 for error in refused)
         assert server.admission.num_under_way == 0
 
 

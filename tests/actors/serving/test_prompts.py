@@ -12,7 +12,7 @@ from actors.coordination.stopping import end_at_stop
 from actors.rendering.bytes import ByteReader
 from actors.serving.answer_plan import plan_chat
 from actors.serving.api_errors import ApiError
-from actors.serving.prompts import CHARACTERS_PER_TOKEN, PromptQueue, with_prompts
+from actors.serving.prompt_queue import CHARACTERS_PER_TOKEN, PromptQueue, with_prompts
 from actors.serving.text_stream import TextStream
 from pipeline.errors import RowError
 from pipeline.records import PromptRow, Segment

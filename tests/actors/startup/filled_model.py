@@ -15,6 +15,7 @@ from actors.models.process_memory import peak_bytes
 from actors.startup.model_sizes import model_memory
 from pipeline.config.decoding import EngineConfig
 from pipeline.config.model import ModelConfig
+from pipeline.config.model_rewards import ClassifierReward
 from pipeline.protocol import ProposeCohort
 
 SEGMENT_TOKENS = 2
@@ -32,7 +33,8 @@ class RewardEngineActor:
 
 def fill(role, folder, slots, max_model_len):
     engine = EngineConfig(slots=slots, max_model_len=max_model_len)
-    config = ModelConfig(model=folder, dtype="float32")
+    section = ModelConfig if role == "policy" else ClassifierReward
+    config = section(model=folder, dtype="float32")
     actor = PolicyActor(config, engine) if role == "policy" else RewardEngineActor(config, engine)
     length = max_model_len - SEGMENT_TOKENS * (role == "policy")
     tokens_RL = np.random.default_rng(0).integers(2, 1000, (slots, length)).astype(np.int32)

@@ -76,7 +76,7 @@ class PromptQueue:
         beginning = CHARACTERS_PER_TOKEN * self.max_model_len
         if waiting.num_characters > beginning:
             text = "".join(message["content"] for message in messages_of(waiting.row))[:beginning]
-            if len(self.reader.tokens(text)) > self.max_model_len:
+            if len(self.reader.prompt_tokens(PromptRow(0, None, prompt=text))) > self.max_model_len:
                 raise RowError("prompt_too_long", f"the prompt has more than {self.max_model_len} tokens")
         return self.reader.prompt_tokens(waiting.row)
 
