@@ -88,27 +88,34 @@ def test_more_than_one_gpu_for_a_model_says_what_to_use_instead():
 
 @pytest.mark.ray
 @pytest.mark.parametrize(
-    ("cluster", "expected"),
+    ("cluster", "expected", "reward_slots"),
     [
-        ({"gpus_per_policy": 1, "gpus_per_reward": 1}, [("0",), ("1",)]),
-        ({"gpus_per_policy": 0.5, "gpus_per_reward": 0.5}, [("0",), ("0",)]),
-        ({"gpus_per_policy": 0.5, "gpus_per_reward": 0.5, "cells": 2}, [("0", "1"), ("0", "1")]),
-        ({"gpus_per_policy": 0.25, "gpus_per_reward": 0.5, "policies_per_cell": 2}, [("0", "0"), ("0",)]),
-        ({"gpus_per_policy": 0, "gpus_per_reward": 1}, [("",), ("0",)]),
-        ({"gpus_per_policy": 0, "gpus_per_reward": 0, "cells": 2, "rewards_per_cell": 3}, [("",) * 2, ("",) * 6]),
+        ({"gpus_per_policy": 1, "gpus_per_reward": 1}, [("0",), ("1",)], 6),
+        ({"gpus_per_policy": 0.5, "gpus_per_reward": 0.5}, [("0",), ("0",)], 6),
+        ({"gpus_per_policy": 0.5, "gpus_per_reward": 0.5, "cells": 2}, [("0", "1"), ("0", "1")], 6),
+        ({"gpus_per_policy": 0.25, "gpus_per_reward": 0.5, "policies_per_cell": 2}, [("0", "0"), ("0",)], 12),
+        ({"gpus_per_policy": 0, "gpus_per_reward": 1}, [("",), ("0",)], 6),
+        (
+            {"gpus_per_policy": 0, "gpus_per_reward": 0, "policies_per_cell": 3, "rewards_per_cell": 2},
+            [("",) * 3, ("",) * 2],
+            9,
+        ),
     ],
     ids=str,
 )
-def test_actors_see_the_gpus_they_were_given(ray_cluster, cluster, expected):
+def test_actors_have_the_gpus_and_the_slots_they_were_given(ray_cluster, cluster, expected, reward_slots):
+    """A reward model has the slots of all policies it serves."""
     config = fake_config(cluster=cluster, engine=ENGINE)
     with reserved(config.cluster, config.want_gpus) as reservation:
         models = start_models(config, reservation)
         try:
             assert ray.get([ping(handle) for _, handle in models.with_roles()]) == [r for r, _ in models.with_roles()]
+            roles = [role for role, _ in models.with_roles()]
+            given = ray.get([handle.__ray_call__.remote(_gpu_and_slots_of) for _, handle in models.with_roles()])
             seen = {"policy": [], "reward": []}
-            for role, handle in models.with_roles():
-                gpu = handle.__ray_call__.remote(lambda self: os.environ["CUDA_VISIBLE_DEVICES"])
-                seen[role].append(ray.get(gpu))
+            for role, (gpu, _) in zip(roles, given, strict=True):
+                seen[role].append(gpu)
+            assert [slots for _, slots in given] == [{"policy": 6, "reward": reward_slots}[role] for role in roles]
             assert len(models.cells) == config.cluster.cells
             assert [tuple(sorted(seen["policy"])), tuple(sorted(seen["reward"]))] == expected
             for cell in models.cells if len(reservation.shares.bundles(config.cluster)) == 1 else ():
@@ -117,16 +124,6 @@ def test_actors_see_the_gpus_they_were_given(ray_cluster, cluster, expected):
             stop_models(models)
     with reserved(ClusterConfig(gpus_per_policy=1, gpus_per_reward=1)):
         pass  # all GPUs were given back
-
-
-@pytest.mark.ray
-def test_a_reward_model_has_the_slots_of_all_policies_it_serves(ray_cluster):
-    config = fake_config(cluster={"policies_per_cell": 3, "rewards_per_cell": 2}, engine=ENGINE)
-    with reserved(config.cluster, config.want_gpus) as reservation:
-        models = start_models(config, reservation)
-        sizes = [h.__ray_call__.remote(_slots_of) for _, h in models.with_roles()]
-        assert ray.get(sizes) == [6, 6, 6, 9, 9]
-        stop_models(models)
 
 
 @pytest.mark.ray
@@ -165,10 +162,10 @@ def test_gpus_that_others_hold_are_not_waited_for_forever(ray_cluster, monkeypat
         pass
 
 
-def _slots_of(actor):
+def _gpu_and_slots_of(actor):
     holder = actor.calls.holder if hasattr(actor, "calls") else actor.reward.holder
     with holder.engine() as lent:
-        return len(getattr(lent, "engine", lent).table.lengths_S)
+        return os.environ["CUDA_VISIBLE_DEVICES"], len(getattr(lent, "engine", lent).table.lengths_S)
 
 
 @pytest.mark.ray
