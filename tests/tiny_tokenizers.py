@@ -58,3 +58,27 @@ def trained(family):
     )
     made.chat_template = TEMPLATE
     return made
+
+
+@cache
+def pair_tokenizer(family):
+    """The same vocabulary for an encoder: [CLS] question [SEP] answer [SEP]."""
+    tokenizer = Tokenizer.from_str(trained(family).backend_tokenizer.to_str())
+    tokenizer.add_special_tokens(["[CLS]", "[SEP]"])
+    names = ("[CLS]", "[SEP]")
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[(name, tokenizer.token_to_id(name)) for name in names],
+    )
+    has_types = (
+        {} if family != "wordpiece" else {"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]}
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        unk_token="<unk>",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        pad_token="<s>",
+        **has_types,
+    )

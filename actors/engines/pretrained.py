@@ -22,7 +22,7 @@ MAX_NAMED = 3  # weights that a refusal names
 
 def load_policy(config: ModelConfig, engine: EngineConfig) -> PolicyEngine:
     """Load a causal language model; raises ConfigError when it names no end token or lacks weights."""
-    model = load_model("policy", AutoModelForCausalLM, config)
+    model = packed(load_model("policy", AutoModelForCausalLM, config))
     end_token_ids = model.generation_config.eos_token_id if model.generation_config else None
     if end_token_ids is None:
         end_token_ids = model.config.get_text_config().eos_token_id
@@ -38,7 +38,7 @@ def load_reward(config: ClassifierReward, engine: EngineConfig) -> RewardEngine:
         ConfigError: it lacks weights, or has no `score` head, as transformers' decoders of this class have, or no such
             label.
     """
-    model = load_model("reward", AutoModelForSequenceClassification, config, **load_options(config))
+    model = packed(load_model("reward", AutoModelForSequenceClassification, config, **load_options(config)))
     if not hasattr(model, "score"):
         raise ConfigError(
             f"reward.model {config.model!r}: {type(model).__name__} has no `score` head; an encoder is "
@@ -56,16 +56,20 @@ def lacks_weights(role: Role, name: str, absent: list[str]) -> str:
 
 
 def load_model(role: Role, auto_class: Any, config: ModelConfig, **options: Any) -> PreTrainedModel:
-    """A model on its device, ready to compute; `options` go to `from_pretrained`. Raises ConfigError when it lacks
+    """A model on its device; `options` go to `from_pretrained`. Raises ConfigError when it lacks
     weights."""
     torch.set_num_threads(config.num_threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     whole = {"revision": config.revision, "output_loading_info": True, "ignore_mismatched_sizes": True}
     model, report = auto_class.from_pretrained(config.model, dtype=getattr(torch, config.dtype), **whole, **options)
     _check_report(role, config.model, model, report)
-    model = model.to(device).requires_grad_(False)
+    return model.to(device).requires_grad_(False).eval()
+
+
+def packed(model: PreTrainedModel) -> PreTrainedModel:
+    """The model, its layers laid out for its device."""
     pack_linears(model)
-    if device == "cpu":
+    if model.device.type == "cpu":
         _leave_file(model)
     return model
 

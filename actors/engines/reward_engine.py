@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from actors.engines.prefix_plan import Feed
-from actors.engines.slot_model import HiddenSink
+from actors.engines.slot_model import CopySink, HiddenSink
 from pipeline.protocol import CallStats
 from pipeline.records import TokenArray
 
@@ -24,7 +24,12 @@ class Body(Protocol):
     """What makes hidden states of prefixes: `SlotModel`, or `WholeModel`."""
 
     def catch_up(
-        self, slots_R: npt.NDArray[np.int64], prefixes: list[TokenArray], keep_last: bool, sink: HiddenSink
+        self,
+        slots_R: npt.NDArray[np.int64],
+        prefixes: list[TokenArray],
+        keep_last: bool,
+        sink: HiddenSink,
+        copied: CopySink | None = None,
     ) -> npt.NDArray[np.int32]: ...
 
 

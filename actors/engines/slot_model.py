@@ -24,6 +24,7 @@ ROLLING_BACK = {"full_attention", "sliding_attention", "chunked_attention"}
 
 
 HiddenSink = Callable[[Feed, torch.Tensor], None]
+CopySink = Callable[[Feed], None]
 
 
 class SlotModel:
@@ -61,11 +62,13 @@ class SlotModel:
         prefixes: list[TokenArray],
         keep_last: bool,
         sink: HiddenSink | None = None,
+        copied: CopySink | None = None,
     ) -> npt.NDArray[np.int32]:
         """Feed what the slots lack of their prefixes; see `plan_feeds` for `keep_last`.
 
         Args:
             sink: called for each chunk that is fed, a row's in order, with its hidden states [T, H].
+            copied: called for each fork, before the chunks that build on it.
 
         Returns:
             Tokens pushed for each row, int32 [R].
@@ -77,6 +80,8 @@ class SlotModel:
             for feed in wave:
                 if feed.copy_from is not None:
                     self.cache.copy_columns(feed.copy_from, int(slots_R[feed.row]), feed.copy_start, feed.start)
+                    if copied is not None:
+                        copied(feed)
             for group in group_by_length(wave, self.prefill_chunk, self.shapes.forward_tokens):
                 self._feed(group, slots_R, prefixes, sink)
                 pushed_R[[feed.row for feed in group]] += [feed.num_tokens for feed in group]

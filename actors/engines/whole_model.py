@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from actors.engines.prefix_plan import Feed, group_by_length
 from actors.engines.shapes import SHAPES
-from actors.engines.slot_model import HiddenSink
+from actors.engines.slot_model import CopySink, HiddenSink
 from pipeline.records import TokenArray
 
 
@@ -30,9 +30,14 @@ class WholeModel:
         self.forward_tokens = SHAPES[model.device.type].forward_tokens
 
     def catch_up(
-        self, slots_R: npt.NDArray[np.int64], prefixes: list[TokenArray], keep_last: bool, sink: HiddenSink
+        self,
+        slots_R: npt.NDArray[np.int64],
+        prefixes: list[TokenArray],
+        keep_last: bool,
+        sink: HiddenSink,
+        copied: CopySink | None = None,
     ) -> npt.NDArray[np.int32]:
-        """Read every prefix whole; see `SlotModel.catch_up`. Slots mean nothing."""
+        """Read every prefix whole; see `SlotModel.catch_up`. Slots mean nothing, and nothing is copied."""
         feeds = [Feed(row, 0, len(prefix) - keep_last) for row, prefix in enumerate(prefixes)]
         for group in group_by_length(feeds, max((feed.end for feed in feeds), default=1), self.forward_tokens):
             tokens_RL = np.zeros((len(group), max(feed.end for feed in group)), dtype=np.int64)

@@ -14,6 +14,9 @@ class ByteReader:
 
     closing_tokens = np.array([FAKE_END_TOKEN], dtype=np.int32)
 
+    def check(self, reads_text: bool) -> None:
+        """Bytes can be read."""
+
     def prompt_tokens(self, row: PromptRow) -> TokenArray:
         return _bytes("\n".join(message["content"] for message in messages_of(row)))
 

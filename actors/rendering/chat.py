@@ -52,7 +52,7 @@ class ChatReader:
         max_model_len: int | None,
         style: ChatStyle = ChatStyle(),
     ) -> None:
-        self.model = model.model
+        self.role, self.model = role, model.model
         self.tokenizer = load_tokenizer(role, model, style.trust_remote_code)
         if style.template_file is not None:
             self.tokenizer.chat_template = Path(style.template_file).expanduser().read_text("utf-8")
@@ -66,6 +66,16 @@ class ChatReader:
     def runs(self) -> RunTokenizer:
         """Tokenises what is not a template alone."""
         return RunTokenizer(self.tokenizer)
+
+    def check(self, reads_text: bool) -> None:
+        """See `PromptReader`."""
+        if self.tokenizer.chat_template is None and not self.is_raw:
+            raise ConfigError(
+                f"{self.role}.model {self.model!r} has no chat template; give one of your own (reward.template), or "
+                "set prompt_as: raw for text prompts"
+            )
+        if reads_text:
+            self.runs.check(self.model)
 
     def prompt_tokens(self, row: PromptRow) -> TokenArray:
         """Raises RowError when the template refuses the prompt or it can never fit."""

@@ -13,6 +13,10 @@ class PromptReader(Protocol):
 
     closing_tokens: TokenArray
 
+    def check(self, reads_text: bool) -> None:
+        """Raises ConfigError where no prompt can be read, or, if responses come as text, no text."""
+        ...
+
     def prompt_tokens(self, row: PromptRow) -> TokenArray:
         """Tokens up to where the response begins; raises RowError when that cannot be."""
         ...

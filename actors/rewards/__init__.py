@@ -1,12 +1,17 @@
-"""Rewards: one file a kind, each with `traits`, `load` and `shown`, found by the kind's name."""
+"""Rewards: one file a kind, each with `traits`, `load` and `shown`, found by the kind's name; and where the kind is a
+model, `needs`."""
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from actors.rewards.interface import Reward, RewardContext, RewardTraits
+from actors.rewards.interface import ModelNeeds, Reward, RewardContext, RewardTraits
 from pipeline.config.decoding import Decoding
+from pipeline.config.model_rewards import RewardModel
 from pipeline.config.rewards import RewardConfig
 from pipeline.records import PromptRow
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 
 def traits_of(config: Decoding) -> RewardTraits:
@@ -25,6 +30,15 @@ def load_reward(reward: RewardConfig, context: RewardContext) -> Reward:
         ConfigError: a model cannot be loaded, or is none.
     """
     return _kind(reward).load(reward, context)
+
+
+def model_needs(section: RewardModel, config: "PreTrainedConfig", context: RewardContext) -> ModelNeeds:
+    """What is to be known of a reward's model before it is loaded, from its own files.
+
+    Raises:
+        ConfigError: it cannot be what it is there for.
+    """
+    return _kind(section).needs(section, config, context)
 
 
 def shown(config: Decoding, row: PromptRow) -> str:

@@ -1,17 +1,22 @@
 """A decoder with a classification head: the logit at the last token of the conversation, its prefix cached by slot."""
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from actors.engines.backends import load_engine
 from actors.rendering.readers import make_reader, share_vocabulary
-from actors.rewards.conversations import ConversationReader
-from actors.rewards.interface import RewardContext, RewardTraits
+from actors.rewards.conversations import ConversationReader, ReadRows
+from actors.rewards.interface import ModelNeeds, RewardContext, RewardTraits
+from actors.rewards.labels import label_weights
 from pipeline.config.model_rewards import ClassifierReward
+from pipeline.errors import ConfigError
 from pipeline.protocol import CallStats, ScoreCohort, Scores
 from pipeline.records import PromptRow, TokenArray
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 
 class PrefixEngine(Protocol):
@@ -22,6 +27,12 @@ class PrefixEngine(Protocol):
     ) -> tuple[npt.NDArray[np.float64], CallStats]: ...
 
 
+class CohortReader(Protocol):
+    """Reads conversations as token prefixes."""
+
+    def read(self, cohort: ScoreCohort) -> ReadRows: ...
+
+
 class PrefixReward:
     """A reward that reads conversations into token prefixes and scores these.
 
@@ -30,7 +41,7 @@ class PrefixReward:
         engine: what scores.
     """
 
-    def __init__(self, reader: ConversationReader, engine: PrefixEngine) -> None:
+    def __init__(self, reader: CohortReader, engine: PrefixEngine) -> None:
         self.reader = reader
         self.engine = engine
 
@@ -51,6 +62,22 @@ def traits(section: ClassifierReward, context: RewardContext) -> RewardTraits:
 def load(section: ClassifierReward, context: RewardContext) -> PrefixReward:
     """The reader and the model."""
     return PrefixReward(_reader(section, context), load_engine("reward", section, context.engine))
+
+
+def needs(section: ClassifierReward, config: "PreTrainedConfig", context: RewardContext) -> ModelNeeds:
+    """A decoder with a `score` head, the labels that are named, and a template."""
+    from actors.rewards.model_checks import CLASSIFIER, check_head, classifier_shape  # imports torch
+
+    model = classifier_shape(section, config)
+    if not hasattr(model, "score"):
+        raise ConfigError(
+            f"reward.model {section.model!r}: {type(model).__name__} has no `score` head; an encoder is "
+            "reward.kind: encoder, a head of another name reward.kind: custom_head"
+        )
+    label_weights(section.model, section, config)
+    check_head(section, model)
+    _reader(section, context).check()
+    return ModelNeeds(CLASSIFIER, keeps_slots=section.attn_implementation is None)
 
 
 def shown(section: ClassifierReward, context: RewardContext, row: PromptRow) -> str:

@@ -63,6 +63,10 @@ class ConversationReader:
                 del prefixes[place]
         return ReadRows(list(prefixes), list(prefixes.values()), faults)
 
+    def check(self) -> None:
+        """Raises ConfigError where the model cannot read conversations as the config says."""
+        self.reader.check(self.reads_text)
+
     def closes(self, finished: bool) -> bool:
         """Whether the assistant's turn is closed after the response."""
         return self.close_turn == "always" or (self.close_turn == "finished" and finished)
@@ -100,11 +104,16 @@ class ConversationReader:
     def _fault(self, needed: int) -> tuple[str, str] | None:
         if needed <= self.max_model_len:
             return None
-        return (
-            "prompt_too_long",
-            f"prompt and response need {needed} tokens of the reward model, of the {self.max_model_len} that "
-            "engine.max_model_len allows",
-        )
+        return too_long(needed, self.max_model_len)
+
+
+def too_long(needed: int, max_model_len: int) -> tuple[str, str]:
+    """The fault of a row that does not fit."""
+    return (
+        "prompt_too_long",
+        f"prompt and response need {needed} tokens of the reward model, of the {max_model_len} that "
+        "engine.max_model_len allows",
+    )
 
 
 class PromptCache:

@@ -43,6 +43,21 @@ class RewardContext:
         return cls(config.policy, engine, config.prompt_as)
 
 
+@dataclass(frozen=True, slots=True)
+class ModelNeeds:
+    """What is to be known of a model before it is loaded.
+
+    Args:
+        class_name: its class, see `actors.engines.model_classes`.
+        keeps_slots: it keeps what it computed, slot by slot.
+        bounds_length: its positions bound how long a prompt with its response may be.
+    """
+
+    class_name: str
+    keeps_slots: bool = True
+    bounds_length: bool = True
+
+
 class Reward(Protocol):
     """A loaded reward."""
 

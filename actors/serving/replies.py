@@ -85,8 +85,9 @@ class Replies:
             "acceptance": accepted / attempts if attempts else None,
             "attempts": attempts or None,
             "segments": [asdict(segment) for segment in result.segments],
-            "policy_tokens": result.num_policy_tokens,
-            "reward_tokens": result.num_reward_tokens,
+            "policy_tokens": result.num_policy_tokens or None,
+            "reward_tokens": result.num_reward_tokens or None,
+            "cut_off": choice in self.generation.cut_off,
         }
 
     def _whole_choice(self, index: int, result: RowResult) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import ray
 from ray import serve
 
 from actors.cluster.session import cluster
+from actors.serving.api_keys import read_digests
 from actors.serving.deployments import build_application
 from actors.serving.proxies import ServeOnCluster, proxy_url, serve_on_cluster
 from actors.serving.server_config import ServeConfig
@@ -45,6 +46,7 @@ def running_server(config: ServeConfig) -> Iterator[RunningServer]:
     is_joined = ray.is_initialized() or bool(os.environ.get("RAY_ADDRESS"))
     if not is_joined:
         check_port(config.serve.host, config.serve.port)
+    read_digests(config.serve.api_key_env)  # what is wrong with it is known before anything is loaded
     prepare_environment()
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     with cluster():

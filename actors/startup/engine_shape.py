@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from actors.engines.backends import Role
-from actors.startup.memory import MemoryNeed, ModelMemory, gigabytes
+from actors.startup.memory import JoinedMemory, MemoryNeed, ModelMemory, gigabytes
 from pipeline.config.cluster import ClusterConfig
 from pipeline.config.decoding import EngineConfig
 from pipeline.errors import ConfigError
@@ -30,7 +30,7 @@ class MemoryPool:
         cluster: how many actors share the slots of a cell.
     """
 
-    memory_by_role: dict[Role, ModelMemory]
+    memory_by_role: Mapping[Role, ModelMemory | JoinedMemory]
     free_bytes: int
     num_actors: Mapping[Role, int] = field(default_factory=dict)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)

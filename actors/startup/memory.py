@@ -62,14 +62,16 @@ class ModelMemory:
     query_size: int
     key_size: int
     vocabulary_size: int
+    keeps_slots: bool = True
 
     def need(self, slots: int, max_model_len: int) -> MemoryNeed:
         """The need for `slots` sequences of `max_model_len` tokens."""
         shapes = SHAPES[self.device]
         rows, columns = shapes.width(slots), shapes.feed_length(max_model_len) + 1
-        layer_bytes = 2 * columns * self.key_size * self.number_bytes
+        layer_bytes = 2 * columns * self.key_size * self.number_bytes if self.keeps_slots else 0
         is_on_host = self.device == "cpu"
-        slot_bytes = self.num_layers * layer_bytes + is_on_host * max_model_len * TABLE_BYTES
+        has_table = is_on_host and self.keeps_slots
+        slot_bytes = self.num_layers * layer_bytes + has_table * max_model_len * TABLE_BYTES
         feed_tokens = min(shapes.forward_tokens, rows * shapes.feed_length(max_model_len))
         feed_bytes = feed_tokens * self._feed_token_bytes(columns)
         decode_bytes = rows * self.vocabulary_size * (self.number_bytes + SAMPLING_COPIES * FLOAT_BYTES)
@@ -90,6 +92,26 @@ class ModelMemory:
         group = self.query_size // self.key_size
         mask_bytes = columns * (2 + (1 + group) * self.number_bytes)  # visible, its inverse; additive, and per head
         return 3 * self.hidden_size * self.number_bytes + widest_bytes + mask_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class JoinedMemory:
+    """Models that one process holds side by side, which compute one after the other."""
+
+    parts: tuple[ModelMemory, ...]
+
+    def need(self, slots: int, max_model_len: int) -> MemoryNeed:
+        """The need of all of them; slots are counted as those of the one that has most."""
+        needs = [part.need(slots, max_model_len) for part in self.parts]
+        return MemoryNeed(
+            needs[0].role,
+            max(need.process_bytes for need in needs),
+            sum(need.weights_bytes for need in needs),
+            max(need.loading_bytes for need in needs),
+            max(need.num_slots for need in needs),
+            sum(need.slot_bytes for need in needs),
+            max(need.forward_bytes for need in needs),
+        )
 
 
 def gigabytes(num_bytes: float) -> str:

@@ -1,23 +1,24 @@
 """The sizes of a model, from its own config and without loading it."""
 
-from typing import Any
-
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from actors.engines.backends import Role
+from actors.engines.model_classes import shape_only
 from actors.engines.packed_linear import PACKED_DTYPES
+from actors.rewards.interface import ModelNeeds
 from actors.startup.memory import ModelMemory
 from pipeline.config.model import ModelConfig
+from pipeline.config.model_rewards import RewardModel
 
-AUTO_CLASSES: dict[Role, Any] = {"policy": AutoModelForCausalLM, "reward": AutoModelForSequenceClassification}
 
-
-def model_memory(role: Role, config: ModelConfig, model_config: PreTrainedConfig, device: str) -> ModelMemory:
+def model_memory(
+    role: Role, config: ModelConfig, model_config: PreTrainedConfig, device: str, needs: ModelNeeds
+) -> ModelMemory:
     """Read the sizes off a model that exists in shape only."""
-    with torch.device("meta"):
-        model = AUTO_CLASSES[role].from_config(model_config, dtype=getattr(torch, config.dtype))
+    trusts = isinstance(config, RewardModel) and config.trust_remote_code
+    model = shape_only(needs.class_name, model_config, config.dtype, trusts)
     text = model_config.get_text_config()
     heads = text.num_attention_heads
     head_size = getattr(text, "head_dim", None) or text.hidden_size // heads
@@ -32,6 +33,7 @@ def model_memory(role: Role, config: ModelConfig, model_config: PreTrainedConfig
         query_size=heads * head_size,
         key_size=(getattr(text, "num_key_value_heads", None) or heads) * head_size,
         vocabulary_size=text.vocab_size,
+        keeps_slots=needs.keeps_slots,
     )
 
 

@@ -12,12 +12,12 @@ from actors.cluster.gpu_reservation import Reservation, reserved
 from actors.cluster.placement import Models, start_models, stop_models
 from actors.cluster.session import cluster
 from actors.engines.backends import Role
+from actors.rewards.interface import RewardContext
 from actors.startup.engine_shape import MemoryPool, ShapeBounds, expected_peaks, fit_engine
 from actors.startup.hub_commits import at_commits
 from actors.startup.memory_pools import find_memory_pools
 from actors.startup.model_limits import ModelConfigs, longest_model_len, read_model_configs
 from pipeline.config.decoding import Decoding
-from pipeline.config.model import ModelConfig
 
 Report = Callable[[str], None]
 
@@ -62,7 +62,7 @@ def check_models(*decodings: Decoding) -> CheckedModels:
         ConfigError: a model cannot be read, cannot do what it is for, or is too short.
     """
     widest = at_commits(max(decodings, key=lambda decoding: decoding.strategy.num_lanes))
-    model_configs = read_model_configs(widest.policy, widest.reward)
+    model_configs = read_model_configs(widest.policy, widest.reward, RewardContext.of(widest))
     lengths = (longest_model_len(model_configs, d.engine, d.generation.max_new_tokens) for d in decodings)
     return CheckedModels(widest, model_configs, min(lengths))
 
@@ -77,10 +77,7 @@ def placed_models(checked: CheckedModels) -> Iterator[PlacedModels]:
     decoding = checked.decoding
     bounds = ShapeBounds(decoding.strategy.num_lanes, decoding.generation.max_new_tokens, checked.max_model_len)
     with cluster(), reserved(decoding.cluster, decoding.want_gpus) as reservation:
-        models: dict[Role, ModelConfig] = {"policy": decoding.policy}
-        if decoding.reward.models:
-            models["reward"] = decoding.reward.models[0]
-        pools = find_memory_pools(models, checked.model_configs, reservation)
+        pools = find_memory_pools(checked.model_configs, reservation)
         engine = fit_engine(decoding.engine, bounds, pools)
         yield PlacedModels(decoding.model_copy(update={"engine": engine}), reservation, pools)
 

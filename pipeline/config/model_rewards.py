@@ -100,3 +100,127 @@ class ClassifierReward(RewardModel, Labels):
         description="when the assistant turn is closed before scoring: reward models are trained on closed turns, "
         "but closing a fragment tells the model that the answer ends there",
     )
+
+
+class EncoderReward(RewardModel, Labels):
+    """An encoder with a classification head, such as BERT or DeBERTa: `tokenizer(question, answer)`, or one text, which
+    `template` makes of `question`, `answer` and `messages`. The question of several messages has a line for each."""
+
+    kind: Literal["encoder"] = "encoder"
+    max_tokens: int | None = Field(
+        None, ge=8, description="most tokens of question and answer; null: what tokenizer and positions allow"
+    )
+    truncation: Literal["left", "right", "refuse"] = Field(
+        "left",
+        description="what is longer: left keeps the ends of question and answer, right their beginnings, so that a "
+        "long answer's new segments change nothing; refuse makes an error row",
+    )
+
+
+class TokenLogitReward(RewardModel):
+    """A language model that judges: `template` asks it about a response, and the reward is the logit of a word in the
+    place of its answer, less that of another. The template is given `messages`, `prompt` (the last message) and
+    `response`, which it writes once and unchanged."""
+
+    kind: Literal["token_logit"] = "token_logit"
+    template: str = Field(description="a file with a Jinja template: what the model is asked")
+    wrap: Literal["user_message", "raw"] = Field(
+        "user_message", description="the text is a user turn of the model's chat template, or all there is"
+    )
+    word: str | int = Field("Yes", description="the word whose logit counts; a number is a token of the vocabulary")
+    other_word: str | int | None = Field("No", description="the word whose logit is subtracted; null: none")
+
+
+class HeadModel(RewardModel):
+    """A body with a head of a name of its own."""
+
+    model_class: str | None = Field(
+        None,
+        description="the model's class, as file.py:Name or module:Name; null: the repository's own, if "
+        "trust_remote_code is on, else transformers'",
+    )
+
+    @field_validator("model_class")
+    @classmethod
+    def _file_exists(cls, name: str | None) -> str | None:
+        return _checked_import_path(name)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        return (*super().files, *_code_files(self.model_class))
+
+
+class CustomHeadReward(HeadModel, Labels):
+    """A body and a head by name or by class, read at the last token; or whatever the model's own forward gives.
+    `template` is a chat template, given `messages`."""
+
+    kind: Literal["custom_head"] = "custom_head"
+    head: str = Field(
+        "v_head", description="the head's name in the model, or, with head_class, of its weights in the checkpoint"
+    )
+    head_class: str | None = Field(
+        None, description="a class made of the model's config, as file.py:Name or module:Name, to put on a plain body"
+    )
+    output: str | None = Field(
+        None,
+        description="read this field of the model's own output instead, such as score; nothing is kept between calls",
+    )
+    last_token: str | int | None = Field(
+        None, description="a token put after everything; null: reward_token_id of the model's config if it has one"
+    )
+    close_turn: CloseTurn = Field("finished", description=ClassifierReward.model_fields["close_turn"].description)
+
+    @field_validator("head_class")
+    @classmethod
+    def _head_file_exists(cls, name: str | None) -> str | None:
+        return _checked_import_path(name)
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "CustomHeadReward":
+        if self.head_class is not None and (self.model_class is not None or self.output is not None):
+            raise ValueError("head_class is put on a plain body: give no model_class and no output beside it")
+        return self
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        return (*super().files, *_code_files(self.head_class))
+
+
+class ProcessReward(HeadModel):
+    """A model that judges step by step: a classifier of tokens, or a language model by two words, read at a mark after
+    each step. `template` is a chat template, given `messages`."""
+
+    kind: Literal["process"] = "process"
+    step_separator: str = Field("\n\n", min_length=1, description="what the policy writes between two steps")
+    mark: str = Field(
+        min_length=1,
+        description="written after each step in the separator's place, the unfinished one too, and read at its end",
+    )
+    joint: str = Field("", description="written between a mark and the next step")
+    tokenise: Literal["whole", "apart"] = Field(
+        "whole", description="as one text, or each step and each mark by itself, as TRL's trainer does"
+    )
+    words: tuple[str | int, str | int] | None = Field(
+        None, description="[good, bad] words of a language model, such as ['+', '-']; null: a classifier of tokens"
+    )
+    label: Label | None = Field(None, description="a token classifier's label of a good step; null: the last one")
+    head: str = Field("score", description="the head's name in the model")
+    aggregation: Literal["last", "min", "mean", "product"] = Field(
+        "last", description="from the steps' probabilities to the reward"
+    )
+
+
+def _checked_import_path(name: str | None) -> str | None:
+    if name is None:
+        return None
+    place, separator, attribute = name.rpartition(":")
+    if not separator or not attribute.isidentifier():
+        raise ValueError("must be file.py:Name or module:Name")
+    if place.endswith(".py") and not Path(place).expanduser().is_file():
+        raise ValueError(f"no such file: {place!r}")
+    return name
+
+
+def _code_files(name: str | None) -> tuple[str, ...]:
+    place = (name or "").rpartition(":")[0]
+    return (place,) if place.endswith(".py") else ()

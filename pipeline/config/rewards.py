@@ -6,10 +6,22 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 
 from pydantic import Discriminator, Tag
 
-from pipeline.config.model_rewards import ClassifierReward
+from pipeline.config.model_rewards import (
+    ClassifierReward,
+    CustomHeadReward,
+    EncoderReward,
+    ProcessReward,
+    TokenLogitReward,
+)
 from pipeline.config.reward_section import RewardSection
 
-REWARD_SECTIONS: tuple[type[RewardSection], ...] = (ClassifierReward,)
+REWARD_SECTIONS: tuple[type[RewardSection], ...] = (
+    ClassifierReward,
+    EncoderReward,
+    TokenLogitReward,
+    CustomHeadReward,
+    ProcessReward,
+)
 DEFAULT_KIND = "classifier"
 
 

@@ -62,19 +62,19 @@ class RoleUsage:
         pairs = {name: (getattr(self, name), getattr(other, name)) for name in names}
         return RoleUsage(**{name: _most(pair) if name in MOSTS else sum(pair) for name, pair in pairs.items()})
 
-    @computed_field
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def busy_fraction(self) -> float:
         """Share of the actors' time that was spent in calls."""
         return self.busy_s / self.actor_s if self.actor_s > 0 else 0.0
 
-    @computed_field
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def tokens_per_s(self) -> float:
         """Tokens pushed per second of an actor's time."""
         return self.num_tokens / self.actor_s if self.actor_s > 0 else 0.0
 
-    @computed_field
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def mean_cohort_size(self) -> float:
         return self.num_rows / self.num_calls if self.num_calls else 0.0
@@ -90,7 +90,7 @@ class RoleUsage:
         slope = min(max(slope, 0.0), mean_s / mean_rows)
         return mean_s + slope * (num_rows - mean_rows)
 
-    @computed_field
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def mean_queue_wait_s(self) -> float:
         """Seconds that a row waited before its call was sent."""

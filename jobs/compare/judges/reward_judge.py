@@ -17,7 +17,7 @@ from rich.console import Console
 from actors.cluster.placement import start_reward
 from actors.cluster.session import cluster
 from actors.rewards.interface import RewardContext
-from actors.startup.model_limits import longest_model_len, read_reward_config
+from actors.startup.model_limits import longest_model_len, read_reward_configs
 from jobs.compare.config import RewardModelJudge
 from jobs.compare.judges.judgements import Runs, ScoreJudge
 from jobs.compare.judges.verdict_store import VerdictStore, verdict_key
@@ -79,8 +79,9 @@ def _questions(judge: RewardModelJudge, rows: RunRows) -> list[Question]:
 def _score(judge: RewardModelJudge, prompt_as: PromptAs, asked: Sequence[Question], verdicts: VerdictStore) -> None:
     """In order of length, so that a call's rows are alike. What the judge cannot read stays without a verdict."""
     reward = ClassifierReward(**judge.model_dump(include=set(ClassifierReward.model_fields) - {"kind"}))
-    limit = longest_model_len(read_reward_config(reward), EngineConfig(max_model_len=judge.max_model_len), 1)
-    engine = EngineConfig(slots=min(judge.rows_per_call, len(asked)), max_model_len=limit)
+    engine = EngineConfig(slots=min(judge.rows_per_call, len(asked)), max_model_len=judge.max_model_len)
+    facts = read_reward_configs(reward, RewardContext(None, engine, prompt_as))
+    engine = engine.model_copy(update={"max_model_len": longest_model_len(facts, engine, 1)})
     context = RewardContext(None, engine, prompt_as)
     ordered = sorted(asked, key=lambda question: len(question.response))
     with cluster(), _loaded(reward, context, judge.num_gpus) as handle:

@@ -12,6 +12,7 @@ from transformers import AutoConfig
 from actors.engines.backends import load_engine
 from actors.models.policy import PolicyActor
 from actors.models.process_memory import peak_bytes
+from actors.rewards.interface import ModelNeeds
 from actors.startup.model_sizes import model_memory
 from pipeline.config.decoding import EngineConfig
 from pipeline.config.model import ModelConfig
@@ -49,7 +50,9 @@ def fill(role, folder, slots, max_model_len):
             ProposeCohort(rows, tokens_RL.ravel(), lengths_R, whole, *keys, ones_R, ones_R, np.zeros_like(rows))
         )
     assert peak_bytes() == actor.peak_memory_bytes()
-    return actor.peak_memory_bytes(), model_memory(role, config, AutoConfig.from_pretrained(folder), "cpu")
+    name = "AutoModelForCausalLM" if role == "policy" else "AutoModelForSequenceClassification"
+    needs = ModelNeeds(name)
+    return actor.peak_memory_bytes(), model_memory(role, config, AutoConfig.from_pretrained(folder), "cpu", needs)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, LlamaConfig
 
 from actors.models.process_memory import free_host_bytes, peak_bytes
+from actors.rewards.interface import ModelNeeds
 from actors.startup.engine_shape import MemoryPool, ShapeBounds, expected_peaks, fit_engine
 from actors.startup.memory import PROCESS_BYTES
 from actors.startup.model_sizes import model_memory
@@ -23,7 +24,8 @@ FLOAT32 = ModelConfig(backend="fake", dtype="float32")
 
 
 def memory(role="policy", device="cpu", **changes):
-    return model_memory(role, FLOAT32, LlamaConfig(**(CONFIGS["llama"]().to_dict() | changes)), device)
+    needs = ModelNeeds("AutoModelForCausalLM" if role == "policy" else "AutoModelForSequenceClassification")
+    return model_memory(role, FLOAT32, LlamaConfig(**(CONFIGS["llama"]().to_dict() | changes)), device, needs)
 
 
 def test_weights_and_slots_by_hand():

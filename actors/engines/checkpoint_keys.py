@@ -1,0 +1,26 @@
+"""What a checkpoint's files say of the weights in them, without reading any."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from safetensors import safe_open
+
+INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
+
+
+def checkpoint_keys(model: str) -> frozenset[str] | None:
+    """Names of a local folder's weights; None where its files do not say."""
+    folder = Path(model).expanduser()
+    if (folder / INDEX).is_file():
+        return frozenset(json.loads((folder / INDEX).read_text("utf-8"))["weight_map"])
+    if (folder / SINGLE).is_file():
+        with safe_open(folder / SINGLE, "pt") as file:
+            return frozenset(file.keys())
+    return None
+
+
+def absent_weights(model: str, wanted: Iterable[str]) -> list[str]:
+    """Those of some weights that a checkpoint does not have under their names, as far as its files say."""
+    keys = checkpoint_keys(model)
+    return [] if keys is None else sorted(set(wanted) - keys)

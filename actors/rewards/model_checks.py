@@ -1,0 +1,42 @@
+"""What a reward's model must be, told from its files before anything is loaded."""
+
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from actors.engines.checkpoint_keys import absent_weights
+from actors.engines.model_classes import shape_only
+from pipeline.config.model_rewards import RewardModel
+from pipeline.errors import ConfigError
+
+OTHER_KIND = {
+    "ForCausalLM": "a language model without a reward's head; kind token_logit reads the logit of a word",
+    "ForTokenClassification": "a classifier of tokens; that is kind process",
+}
+CLASSIFIER = "AutoModelForSequenceClassification"
+
+
+def classifier_shape(section: RewardModel, config: PreTrainedConfig) -> PreTrainedModel:
+    """A sequence classifier in shape only.
+
+    Raises:
+        ConfigError: the checkpoint is that of another class of models, or transformers has no such class.
+    """
+    name = f"reward.model {section.model!r}"
+    for saved_as in config.architectures or []:
+        for ending, what in OTHER_KIND.items():
+            if saved_as.endswith(ending):
+                raise ConfigError(f"{name} is a {saved_as}, {what}")
+    try:
+        return shape_only(CLASSIFIER, config, section.dtype, section.trust_remote_code)
+    except ValueError as error:
+        raise ConfigError(f"{name} is no sequence classifier: {str(error).splitlines()[0]}") from None
+
+
+def check_head(section: RewardModel, model: PreTrainedModel) -> None:
+    """Raises ConfigError where the weights above the body are not in the checkpoint: they would be random."""
+    body = f"{model.base_model_prefix}."
+    absent = absent_weights(section.model, [name for name, _ in model.named_parameters() if not name.startswith(body)])
+    if absent:
+        raise ConfigError(
+            f"reward.model {section.model!r} has no weights for {', '.join(absent)}: its head would be random; it must "
+            f"be a {type(model).__name__} that was trained and saved whole"
+        )
