@@ -74,7 +74,7 @@ def finish_jobs(jobs: Sequence[Job], console: Console) -> list[RunMetrics]:
 
 
 def _has_error_rows(run: RunDirectory) -> bool:
-    return any(count_error_rows(stage) for stage in (run.aligned, run.baseline))
+    return any(count_error_rows(run.output(stage)) for stage in (run.aligned, run.baseline))
 
 
 def _finish_jobs(jobs: Sequence[Job], console: Console) -> list[RunMetrics]:
@@ -126,7 +126,9 @@ def _finish(job: Job, ready: ReadyModels, started_s: float, console: Console) ->
     duplicates = start_duplicate_search(plan, job.columns)
     stages = [run_stage(spec, ready.models, duplicates, run, console) for spec in specs]
     baseline = stages[1] if len(stages) > 1 else None
-    comparison = compare_outputs(config, config.judge, run.aligned.parts, run.baseline.parts) if baseline else None
+    comparison = None
+    if baseline is not None:
+        comparison = compare_outputs(config, config.judge, run.output(run.aligned), run.output(run.baseline))
     metrics = RunMetrics(stages[0], baseline, comparison, time.monotonic() - started_s)
     metrics.save(run.metrics_file)
     run.mark_finished()

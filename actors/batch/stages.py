@@ -22,7 +22,7 @@ from pipeline.dataset.plan import InputPlan
 from pipeline.dataset.schema import output_schema
 from pipeline.dataset.shards import committed_shards
 from pipeline.runs.directory import RunDirectory, Stage
-from pipeline.runs.metrics import StageMetrics, measure_stage
+from pipeline.runs.metrics import StageMetrics, measure_output, measure_stage
 from pipeline.runs.retry import begin_retry, end_retry, merge_retry, open_retry
 from pipeline.runs.usage import UsageByCell, added_by_cell
 from pipeline.storage import Location
@@ -68,9 +68,10 @@ def run_stage(work: StageSpec, models: Models, duplicates: Any, run: RunDirector
         gathering.finish()
     run.mark_gathered(stage)
     if work.retries_errors:
-        begin_retry(work.plan, work.columns, stage)
+        begin_retry(work.plan, work.columns, stage, run.output(stage))
     usages = added_by_cell(usages, _redo_error_rows(work, models, duplicates, run, console))
-    metrics = measure_stage(work.config, stage.parts, usages, time.monotonic() - started_s)
+    totals = measure_output(run.output(stage))
+    metrics = measure_stage(work.config, totals, usages, time.monotonic() - started_s)
     peaks, expected = peak_memory(models), work.expected_peaks
     return replace(
         metrics,
@@ -88,7 +89,7 @@ def _redo_error_rows(
         repeated = start_retry_duplicates(retry, duplicates)
         rows = ShardPass(f"{work.stage.name}, error rows again", retry.plan, retry.columns, retry.shards, repeated)
         usages = _align(work.config, rows, models, run, console)
-        merge_retry(retry, work.stage)
+        merge_retry(retry, run.output(work.stage))
     run.check_lease()
     end_retry(work.stage)
     return usages

@@ -118,9 +118,9 @@ def _model_line(stage: StageMetrics) -> str:
 
 def _examples(config: AlignConfig, run: RunDirectory, metrics: RunMetrics) -> list[Table]:
     if metrics.comparison is None:
-        answers = islice(read_responses(config, run.aligned.parts), NUM_EXAMPLES)
+        answers = islice(read_responses(config, run.output(run.aligned)), NUM_EXAMPLES)
         return [_example(a.prompt, [(metrics.aligned.strategy, a.response, a.reward)]) for a in answers]
-    pairs = list(islice(read_pairs(config, run.aligned.parts, run.baseline.parts), EXAMPLES_LOOKED_AT))
+    pairs = list(islice(read_pairs(config, run.output(run.aligned), run.output(run.baseline)), EXAMPLES_LOOKED_AT))
     pairs.sort(key=lambda pair: pair.response == pair.baseline_response)  # stable: the first that differ, first
     return [
         _example(

@@ -23,7 +23,7 @@ from pipeline.dataset.columns import InputColumns, check_columns
 from pipeline.dataset.plan import InputPlan, plan_input
 from pipeline.runs.directory import RunDirectory
 from pipeline.runs.metrics import RunMetrics
-from pipeline.runs.outputs import read_run
+from pipeline.runs.run_rows import read_run
 from pipeline.storage import locate
 
 TOLERANCE = 0.03  # a real run as near as this ends the search: a few hundred prompts resolve no more
@@ -52,7 +52,7 @@ class CalibrationRuns:
     def rollouts(self, console: Console) -> Rollouts:
         job = self.job
         _finish(job, console)
-        rows = read_run("rollouts", job.config.output)
+        rows = read_run(job.config.output)
         stopped, pushed = rows.is_stopped.tolist(), rows.figure("num_policy_tokens").tolist()
         return gather_rollouts(zip(rows.table.column("segments").to_pylist(), stopped, pushed, strict=True))
 

@@ -6,7 +6,7 @@ are left out. The instruction of a conversation with several turns is its whole 
 
 import json
 
-from pipeline.runs.outputs import RunRows
+from pipeline.runs.run_rows import RunRows
 from pipeline.storage import Location
 
 

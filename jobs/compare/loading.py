@@ -14,9 +14,9 @@ from pipeline.config.align import AlignConfig
 from pipeline.config.loading import load_tree, nearest, validate
 from pipeline.dataset.columns import InputColumns, check_columns
 from pipeline.dataset.plan import InputPlan, plan_input
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, InputError
 from pipeline.runs.directory import RunDirectory
-from pipeline.runs.outputs import open_run
+from pipeline.runs.outputs import finished_run
 
 OURS = ("output", "seed")  # keys of `jobs.align` that a comparison sets itself
 
@@ -61,7 +61,7 @@ def load_comparison(path: str | None, overrides: list[str]) -> Comparison:
     judges = {name: _judge(config.output, name, tree) for name, tree in config.judges.items()}
     for name, contender in config.contenders.items():
         for output in contender.output or ():
-            open_run(name, output)
+            _refuse_unfinished(name, output)
     aligns = {name: _align_configs(config, name) for name in config.contenders}
     planned = {name: _planned(configs) for name, configs in aligns.items()}
     contenders = tuple(
@@ -75,6 +75,13 @@ def load_comparison(path: str | None, overrides: list[str]) -> Comparison:
         for name, contender in config.contenders.items()
     )
     return Comparison(config, contenders, judges)
+
+
+def _refuse_unfinished(name: str, output: str) -> None:
+    try:
+        finished_run(output)
+    except InputError as error:
+        raise InputError(f"contenders.{name}: {error}") from None
 
 
 def run_output(config: CompareConfig, name: str, seed: int) -> str:

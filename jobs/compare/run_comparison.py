@@ -25,7 +25,7 @@ from jobs.compare.judges.reward_judge import reward_model_judge
 from jobs.compare.loading import Comparison
 from jobs.compare.report.verdict import verdict
 from jobs.compare.report.writing import write_report
-from pipeline.runs.outputs import read_run
+from pipeline.runs.run_rows import read_run
 from pipeline.storage import Location, locate
 
 
@@ -76,7 +76,7 @@ def _finish_runs(comparison: Comparison, console: Console) -> None:
 
 def _gather(comparison: Comparison, console: Console) -> Evidence:
     config = comparison.config
-    runs = {c.name: [read_run(c.name, output) for output in c.outputs] for c in comparison.contenders}
+    runs = {c.name: [read_run(output) for output in c.outputs] for c in comparison.contenders}
     prompts = Prompts(runs)
     judged = {
         name: _judge(comparison, name, judge, runs, prompts, console) for name, judge in comparison.judges.items()

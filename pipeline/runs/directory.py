@@ -32,6 +32,7 @@ from pipeline.errors import OutputError
 from pipeline.runs.fingerprint import ROWS_PER_SHARD, Sources, differences, fingerprint
 from pipeline.runs.lease import Lease, Report, held_lease
 from pipeline.runs.manifest import Manifest, new_manifest, now, read_manifest
+from pipeline.runs.outputs import StageOutput, stage_output
 from pipeline.storage import TEMPORARY_PREFIX, Location, locate, temporary_prefix
 
 JOB_FOLDER = "/runtime_resources/working_dir_files/"  # where Ray unpacks what `ray job submit` sends
@@ -79,7 +80,7 @@ class RunDirectory:
         """The config with what it leaves open as the run's first start found it: slots, `max_model_len`, commits."""
         found = {name: value for name, value in self.manifest.engine.items() if getattr(config.engine, name) is None}
         config = config.model_copy(update={"engine": config.engine.model_copy(update=found)})
-        return with_revisions(config, lambda model: self.manifest.commits.get(str(model.hub_name), model.revision))
+        return with_revisions(config, self.manifest.commit_of)
 
     def keep(self, loaded: Decoding) -> None:
         """Write down what the first start found, for `kept_config`; later ones change nothing."""
@@ -101,6 +102,10 @@ class RunDirectory:
     def baseline(self) -> Stage:
         parts = self.run / "baseline"
         return Stage("baseline", parts / "shards", parts, parts / "retry")
+
+    def output(self, stage: Stage) -> StageOutput:
+        """The rows of a stage; raises OutputError while it is not gathered."""
+        return stage_output(self.manifest, stage.name, stage.parts)
 
     @property
     def error_log(self) -> Location:

@@ -18,6 +18,7 @@ from pipeline.dataset.plan import InputPlan
 from pipeline.errors import ConfigError
 from pipeline.storage import locate
 
+INPUT_ROWS = "input rows"
 ROWS_PER_SHARD = "rows per shard"
 THROUGHPUT_ONLY = frozenset(
     {
@@ -73,7 +74,7 @@ def fingerprint(config: AlignConfig, plan: InputPlan, sources: Sources) -> dict[
     files = [[file.relative_path, file.digest, file.num_rows] for file in plan.files]
     return fields | {
         "input files": f"{len(files)} files, digest {_digest(files)}",
-        "input rows": plan.num_rows,
+        INPUT_ROWS: plan.num_rows,
         ROWS_PER_SHARD: plan.rows_per_shard,
         "input columns": f"{len(plan.schema.names)} columns, digest {_digest(str(plan.schema.remove_metadata()))}",
         "policy model files": model_files(config.policy.model),

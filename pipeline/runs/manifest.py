@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from pipeline.config.model import ModelConfig
 from pipeline.errors import OutputError
 from pipeline.runs.fingerprint import package_version
 from pipeline.storage import Location
@@ -32,6 +33,13 @@ class Manifest:
     gathered: tuple[str, ...] = ()
     engine: dict[str, int] = field(default_factory=dict)
     commits: dict[str, str] = field(default_factory=dict)
+
+    def is_gathered(self, stage: str) -> bool:
+        return self.is_finished or stage in self.gathered
+
+    def commit_of(self, model: ModelConfig) -> str | None:
+        """The commit that the first start found; the revision that is asked for where it found none."""
+        return self.commits.get(str(model.hub_name), model.revision)
 
     @property
     def is_finished(self) -> bool:

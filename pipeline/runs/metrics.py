@@ -4,20 +4,20 @@ Totals come from the output files, so they hold across restarts; model figures c
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
 from pipeline.config.decoding import Decoding
-from pipeline.dataset.parts import part_files
 from pipeline.runs.advice import Advice, advise
+from pipeline.runs.outputs import StageOutput
 from pipeline.runs.usage import RoleUsage, UsageByCell, total_usage
 from pipeline.storage import Location
 
+BY_TYPE = ("error_rows_by_type",)
 SUMMED = ("num_prompt_tokens", "num_response_tokens", "num_policy_tokens", "num_reward_tokens")
 
 
@@ -37,6 +37,12 @@ class OutputTotals:
     num_fallbacks: int
     num_stopped: int
     reward_sum: float
+
+    def __add__(self, other: "OutputTotals") -> "OutputTotals":
+        """The counts over two sets of files together."""
+        sums = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self) if f.name not in BY_TYPE}
+        errors = Counter(self.error_rows_by_type) + Counter(other.error_rows_by_type)
+        return OutputTotals(**sums, error_rows_by_type=dict(sorted(errors.items())))
 
     @property
     def num_good_rows(self) -> int:
@@ -103,9 +109,9 @@ class RunMetrics:
         return TypeAdapter(cls).validate_json(location.read_text())
 
 
-def measure_stage(config: Decoding, parts: Location, usages: UsageByCell, wall_s: float) -> StageMetrics:
-    """Read the stage's output once and put its figures beside the models' counters."""
-    totals, usage = measure_output(parts), total_usage(usages)
+def measure_stage(config: Decoding, totals: OutputTotals, usages: UsageByCell, wall_s: float) -> StageMetrics:
+    """The figures of the stage's output beside the models' counters."""
+    usage = total_usage(usages)
     good = totals.num_good_rows
     return StageMetrics(
         strategy=config.strategy.name,
@@ -130,15 +136,12 @@ def measure_stage(config: Decoding, parts: Location, usages: UsageByCell, wall_s
     )
 
 
-def measure_output(parts: Location) -> OutputTotals:
-    """Counts over all part files, streamed; memory does not grow with the rows."""
+def measure_output(output: StageOutput) -> OutputTotals:
+    """Counts over an output, or over some of its files, streamed; memory does not grow with the rows."""
     sums: Counter[str] = Counter()
     errors: Counter[str] = Counter()
-    for location in part_files(parts):
-        with pq.ParquetFile(location.path, filesystem=location.filesystem) as file:
-            columns = [*SUMMED, "reward", "finish_reason", "error_type", "segments.list.element"]
-            for batch in file.iter_batches(columns=columns):
-                _count(batch, sums, errors)
+    for batch in output.batches([*SUMMED, "reward", "finish_reason", "error_type", "segments"]):
+        _count(batch, sums, errors)
     names = OutputTotals.__dataclass_fields__.keys() - {"error_rows_by_type", "num_error_rows"}
     counts: dict[str, Any] = {name: sums[name] for name in names}
     return OutputTotals(**counts, num_error_rows=errors.total(), error_rows_by_type=dict(sorted(errors.items())))

@@ -15,7 +15,7 @@ from jobs.compare.figures.records import CompareFigures, ContenderFigures, Judge
 from jobs.compare.figures.resampling import Estimate, mean_over_seeds, overall_mean
 from jobs.compare.figures.segments import overall_rates, segment_figures
 from jobs.compare.judges.judgements import Judged
-from pipeline.runs.outputs import RunRows
+from pipeline.runs.run_rows import RunRows
 from pipeline.runs.wins import shares_draws
 
 COSTS = ("policy_tokens", "reward_tokens", "policy_calls", "reward_calls", "response_tokens")

@@ -9,7 +9,7 @@ import numpy as np
 from jobs.compare.figures.evidence import Evidence
 from jobs.compare.figures.records import Disagreement
 from jobs.compare.judges.judgements import run_pairs
-from pipeline.runs.outputs import Floats, RunRows
+from pipeline.runs.run_rows import Floats, RunRows
 
 
 def hacked(evidence: Evidence, contender: str) -> Floats:

@@ -10,7 +10,7 @@ from jobs.compare.figures.evidence import Evidence
 from jobs.compare.figures.records import ContenderFigures, EqualCompute
 from jobs.compare.figures.resampling import Estimate, Resampler, mean_over_seeds, overall_mean
 from jobs.compare.judges.judgements import paired_wins
-from pipeline.runs.outputs import Floats
+from pipeline.runs.run_rows import Floats
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.runs.outputs import Floats
+from pipeline.runs.run_rows import Floats
 
 LEVELS = (0.025, 0.975)
 CHUNK_CELLS = 8_000_000

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.compare.figures.records import SegmentFigures
-from pipeline.runs.outputs import Floats, RunRows
+from pipeline.runs.run_rows import Floats, RunRows
 
 
 def segment_figures(runs: Sequence[RunRows]) -> tuple[SegmentFigures, ...]:

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from pipeline.errors import InputError
-from pipeline.runs.outputs import Floats, RunRows
+from pipeline.runs.run_rows import Floats, RunRows
 from pipeline.runs.text_judge import load_text_judge
 from pipeline.runs.wins import seed_pairs, wins
 

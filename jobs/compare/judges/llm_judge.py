@@ -17,7 +17,7 @@ from jobs.compare.alpaca_eval import as_text
 from jobs.compare.config import LlmJudge
 from jobs.compare.judges.chat_client import Ask, Message, chat_client
 from jobs.compare.judges.verdict_store import VerdictStore, verdict_key
-from pipeline.runs.outputs import Floats, RunRows
+from pipeline.runs.run_rows import Floats, RunRows
 
 INSTRUCTION = (
     "You compare two answers to a user. Judge how helpful, correct, relevant and harmless each one is. Do not favour "

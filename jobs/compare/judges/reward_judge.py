@@ -26,7 +26,7 @@ from pipeline.config.model_rewards import ClassifierReward
 from pipeline.protocol import ScoreCohort, Scores
 from pipeline.records import PromptRow
 from pipeline.runs.fingerprint import model_files
-from pipeline.runs.outputs import Floats, RunRows
+from pipeline.runs.run_rows import Floats, RunRows
 
 SILENCE_S = 600.0  # a judge that has loaded and is silent for so long is started again
 

@@ -171,7 +171,7 @@ def test_a_killed_retry_is_finished_by_a_plain_start(prompts, done, tmp_path):
     config, left, plan = start_of(prompts, tmp_path / "out", **same)
     with left.held(print):
         left.reopen()
-        begin_retry(plan, check_columns(plan.schema, config), left.aligned)
+        begin_retry(plan, check_columns(plan.schema, config), left.aligned, left.output(left.aligned))
     metrics = run(prompts, tmp_path / "out", **same)
     assert metrics.aligned.num_rows_this_start == 7
     assert read(tmp_path / "out").select(OURS).equals(done.rows.select(OURS))

@@ -12,7 +12,7 @@ from jobs.compare.judges.chat_client import chat_client
 from jobs.compare.judges.llm_judge import LlmPairJudge, parse_verdict, shows_second_first
 from jobs.compare.judges.verdict_store import VerdictStore
 from pipeline.errors import ModelError
-from pipeline.runs.outputs import read_run
+from pipeline.runs.run_rows import read_run
 from tests.jobs.compare.made_up_runs import row, write_run
 
 IDS = [f"p{i}" for i in range(24)]
@@ -80,8 +80,8 @@ def runs(tmp_path):
     ours = [row(i, f"good {i}", 1.0) for i in IDS]
     theirs = [row(i, f"bad {i}", 0.0) for i in IDS]
     return (
-        read_run("ours", write_run(tmp_path / "ours", ours)),
-        read_run("theirs", write_run(tmp_path / "theirs", theirs)),
+        read_run(write_run(tmp_path / "ours", ours)),
+        read_run(write_run(tmp_path / "theirs", theirs)),
     )
 
 

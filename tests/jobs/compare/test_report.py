@@ -21,7 +21,7 @@ from jobs.compare.report.sections import report_markdown
 from jobs.compare.report.verdict import verdict
 from jobs.compare.report.writing import write_report
 from pipeline.errors import InputError
-from pipeline.runs.outputs import read_run
+from pipeline.runs.run_rows import read_run
 from pipeline.storage import locate
 from tests.jobs.compare.made_up_runs import row, segment, write_run
 
@@ -33,7 +33,7 @@ def length(rows):
 
 
 def evidence_of(outputs, judge=("length", length), baseline="plain", num_examples=3):
-    runs = {name: [read_run(name, output) for output in found] for name, found in outputs.items()}
+    runs = {name: [read_run(output) for output in found] for name, found in outputs.items()}
     prompts = Prompts(runs)
     reward = judge_scores(REWARD, lambda rows: rows.figure("reward"), runs, prompts, baseline)
     judged, kinds = {REWARD: reward}, {REWARD: "steering"}
@@ -160,9 +160,9 @@ def test_runs_over_other_prompts_cannot_be_compared(tmp_path):
 def test_only_finished_runs_are_read(tmp_path):
     write_run(tmp_path / "half", [row("a", "x", 0.0)], status="running")
     with pytest.raises(InputError, match="is not finished"):
-        read_run("x", str(tmp_path / "half"))
+        read_run(str(tmp_path / "half"))
     with pytest.raises(InputError, match=r"holds no run of jobs\.align"):
-        read_run("x", str(tmp_path))
+        read_run(str(tmp_path))
 
 
 def test_runs_without_any_response_have_no_verdict(tmp_path):
@@ -184,7 +184,7 @@ def test_runs_without_any_response_have_no_verdict(tmp_path):
 
 
 def test_alpaca_evals_format(outputs, tmp_path):
-    rows = read_run("ours", outputs["ours"][0])
+    rows = read_run(outputs["ours"][0])
     file = write_alpaca_eval(locate(str(tmp_path / "alpaca")), "ours", rows, "made_up")
     entries = json.loads(file.read_text())
     assert [set(entry) for entry in entries] == [{"instruction", "output", "generator", "dataset"}] * 2

@@ -11,6 +11,7 @@ from pipeline.dataset.schema import build_table, output_schema
 from pipeline.dataset.shards import committed_shards, shard_file, write_shard
 from pipeline.errors import OutputError
 from pipeline.runs.metrics import measure_output
+from pipeline.runs.outputs import StageOutput
 from pipeline.storage import locate
 from tests.pipeline.made_up_rows import BAD, GOOD, odd_rows
 
@@ -44,7 +45,7 @@ def test_shards_become_parts_in_input_order(tmp_path, num_rows, rows_per_file):
     assert output.schema.equals(schema) and output.schema.metadata == schema.metadata
     assert output.select(rows.schema.names).to_pylist() == rows.to_pylist()
     assert len(pd.read_parquet(tmp_path / "out")) == num_rows  # `_run` is not taken for output
-    totals = measure_output(out)
+    totals = measure_output(StageOutput(tuple(part_files(out))))
     assert totals.num_rows == num_rows and totals.num_error_rows == sum(i % 4 % 2 for i in range(num_rows))
     assert totals.num_segments == 2 * totals.num_good_rows and totals.num_fallbacks == totals.num_good_rows
     assert totals.num_attempts == 24 * totals.num_good_rows

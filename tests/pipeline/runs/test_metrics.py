@@ -10,7 +10,8 @@ import pytest
 
 from pipeline.dataset.schema import build_table
 from pipeline.protocol import CallStats
-from pipeline.runs.metrics import Comparison, RunMetrics, measure_stage
+from pipeline.runs.metrics import Comparison, RunMetrics, measure_output, measure_stage
+from pipeline.runs.outputs import StageOutput
 from pipeline.runs.usage import CoordinatorUsage, RoleUsage
 from pipeline.storage import locate
 from tests.configs import fake_config
@@ -47,7 +48,8 @@ def metrics(tmp_path):
     rows = pa.table({"id": ["a", "b"]})
     pq.write_table(build_table(rows, [GOOD, BAD], "stars"), tmp_path / "part-00000.parquet")
     cells = {0: CoordinatorUsage(1, 0, 2, policy=usage(4, 1.0), reward=usage(2, 0.5))}
-    stage = measure_stage(fake_config(), locate(str(tmp_path)), cells, 8.0)
+    totals = measure_output(StageOutput((locate(str(tmp_path / "part-00000.parquet")),)))
+    stage = measure_stage(fake_config(), totals, cells, 8.0)
     stage = replace(stage, policy=replace(stage.policy, peak_bytes=11, expected_peak_bytes=10))
     return RunMetrics(stage, None, Comparison(1, 0.5, 0.25, 0.5, None), 9.0)
 
