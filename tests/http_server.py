@@ -18,7 +18,8 @@ def serve_config(**sections):
     strategy = {"name": "stars", "segment_size": 8, "reward_threshold": 0.5, "beta": 0.05, "alpha": 1.0}
     engine = {"slots": 8, "max_model_len": 256}
     tree = fake_config().model_dump() | {"engine": engine, "strategy": strategy}
-    return ServeConfig.model_validate(tree | sections)
+    serve = {"allow": "all"} | sections.pop("serve", {})
+    return ServeConfig.model_validate(tree | sections | {"serve": serve})
 
 
 class PingingHandle(LocalHandle):

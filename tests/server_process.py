@@ -18,6 +18,7 @@ FAKES = (
     "reward.backend=fake",
     "strategy={name: stars, segment_size: 8, reward_threshold: 0.5, beta: 0.05, alpha: 1.0}",
     "engine={slots: 8, max_model_len: 256}",
+    "serve.allow=all",
 )
 
 

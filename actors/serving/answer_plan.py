@@ -8,16 +8,13 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from actors.serving.api_errors import ApiError
-from actors.serving.request_schema import ChatRequest, CompletionRequest, GenerationRequest, StarsOptions, invalid
+from actors.serving.request_schema import ChatRequest, CompletionRequest, GenerationRequest
 from actors.serving.server_config import LimitsConfig, ServeConfig
+from actors.serving.strategy_choice import check_allowed, plan_strategy
 from pipeline.dataset.rows import check_row
 from pipeline.records import PromptRow, TokenArray
 from pipeline.strategies import StrategyConfig
-
-STRATEGY: TypeAdapter[StrategyConfig] = TypeAdapter(StrategyConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +71,7 @@ def _plan(request_id: str, request: GenerationRequest, config: ServeConfig, prom
     limits, num_choices = config.serve.limits, (request.n or 1) * len(prompts)
     if num_choices > limits.max_choices:
         raise ApiError(400, f"{num_choices} choices; this server allows {limits.max_choices}", "n", "limit_exceeded")
+    check_allowed(request, config)
     sampling = _sampling(request, config)
     strategy = plan_strategy(request.stars, config)
     ids = [_row_id(request, request_id, number) for number in range(num_choices)]
@@ -121,32 +119,3 @@ def _check_stops(stops: tuple[str, ...], limits: LimitsConfig) -> None:
         if len(stop) > longest:
             what = f"stop[{number}]: {len(stop)} characters; this server allows {longest}"
             raise ApiError(400, what, f"stop[{number}]", "limit_exceeded")
-
-
-def plan_strategy(options: StarsOptions, config: ServeConfig) -> StrategyConfig:
-    """The server's strategy with the request's knobs, or another one, begun anew as on the command line."""
-    own = config.strategy
-    name = options.strategy or own.name
-    fields = own.model_dump() if name == own.name else {"name": name}
-    try:
-        strategy = STRATEGY.validate_python(fields | options.knobs | {"name": name})
-    except ValidationError as error:
-        problem = error.errors()[0]
-        if problem["type"].startswith("union_tag"):
-            raise ApiError(
-                400, f"stars.strategy: no strategy {name[:50]!r}", "stars.strategy", "invalid_value"
-            ) from None
-        raise invalid({**problem, "loc": problem["loc"][1:]}, "stars.") from None
-    _check_cost(strategy, config.serve.limits, config.engine.slots or 1)
-    return strategy
-
-
-def _check_cost(strategy: StrategyConfig, limits: LimitsConfig, slots: int) -> None:
-    for what, cost, limit in (
-        ("draws of each token", strategy.max_draws, limits.max_draws),
-        ("lanes", strategy.num_lanes, min(limits.max_lanes, slots)),
-    ):
-        if cost > limit:
-            raise ApiError(
-                400, f"stars: {strategy.name} needs up to {cost} {what}; here are {limit}", "stars", "limit_exceeded"
-            )

@@ -3,6 +3,7 @@
 import asyncio
 import html
 import logging
+import time
 from collections.abc import Coroutine
 from importlib.resources import files
 from typing import Any, TypeVar
@@ -65,6 +66,7 @@ class Server:
         slots = FairSlots(self.coordinator.slots.num_slots, limits.max_client_share)
         self.answering = Answering(self.coordinator, self.admission, slots, limits.max_request_s)
         self.metrics = ServerMetrics()
+        self.started = int(time.time())
 
     async def answer(self, endpoint: Endpoint, request: Request) -> Response:
         """One request to a generating endpoint."""
@@ -84,6 +86,19 @@ class Server:
     def client_of(self, request: Request) -> str:
         """Whose request it is; raises ApiError 401."""
         return client_of(request, self.api_key_digests)
+
+    def model(self) -> dict[str, Any]:
+        """The model as OpenAI lists one, with how it answers and what a request may set."""
+        config = self.config
+        stars = {"strategy": config.strategy.model_dump(), "allow": list(config.serve.allow)}
+        return {
+            "id": config.served_name,
+            "object": "model",
+            "created": self.started,
+            "owned_by": "stars",
+            "max_model_len": config.engine.max_model_len,
+            "stars": stars,
+        }
 
     async def are_models_up(self) -> bool:
         """Whether all models answer at once."""
@@ -181,14 +196,14 @@ def build_api(server: Server) -> FastAPI:
     @api.get("/v1/models")
     async def models(request: Request) -> dict[str, Any]:
         server.client_of(request)
-        return {"object": "list", "data": [_model(server.config.served_name)]}
+        return {"object": "list", "data": [server.model()]}
 
     @api.get("/v1/models/{name:path}")
     async def model(name: str, request: Request) -> dict[str, Any]:
         server.client_of(request)
         if name != server.config.served_name:
             raise ApiError(404, f"the model {name!r} does not exist", "model", "model_not_found")
-        return _model(name)
+        return server.model()
 
     @api.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:
@@ -200,10 +215,6 @@ def build_api(server: Server) -> FastAPI:
 
     _handle_errors(api)
     return api
-
-
-def _model(name: str) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": 0, "owned_by": "stars"}
 
 
 def _handle_errors(api: FastAPI) -> None:

@@ -33,7 +33,7 @@ class RequestHeaders:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            scope = scope | {"headers": cleaned(scope["headers"])}
+            scope = {**scope, "headers": cleaned(scope["headers"])}
         await self.app(scope, receive, send)
 
 

@@ -1,12 +1,20 @@
 """The config of `jobs.serve`: that of `jobs.align`, and how requests are answered."""
 
-from typing import Annotated
+import difflib
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
 from pipeline.config.align import AlignConfig
 from pipeline.config.cluster import ClusterConfig
 from pipeline.section import Fraction, Section
+from pipeline.strategies import ALL
+
+SAFE = (
+    *("temperature", "top_p", "top_k", "seed", "stop", "max_tokens", "n"),
+    *("id", "show_rejected", "segment_size", "proposals_per_round"),
+)
+KNOBS = frozenset(name for section in ALL for name in section.model_fields) - {"name"}
 
 
 class LimitsConfig(Section):
@@ -63,6 +71,11 @@ class ServerConfig(Section):
         description="environment variable with the key that requests to /v1 must carry, or with several, between "
         "commas; null: none",
     )
+    allow: tuple[str, ...] = Field(
+        SAFE,
+        description="what requests may set: any of these, strategy, knobs of strategies, or all; who may set strategy, "
+        "reward_threshold, beta, alpha or max_attempts can switch the alignment off",
+    )
     max_ongoing_requests: int = Field(
         128,
         ge=1,
@@ -74,6 +87,25 @@ class ServerConfig(Section):
         20.0, gt=0.0, description="a replica that answers no health check for so long is replaced"
     )
     limits: LimitsConfig = LimitsConfig()
+
+    @field_validator("allow", mode="before")
+    @classmethod
+    def _as_names(cls, allow: Any) -> Any:
+        return (allow,) if isinstance(allow, str) else allow
+
+    @field_validator("allow")
+    @classmethod
+    def _are_known(cls, allow: tuple[str, ...]) -> tuple[str, ...]:
+        known = KNOBS | {*SAFE, "strategy", "all"}
+        for name in allow:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                raise ValueError(f"{name!r} is nothing that a request can set" + (f"; {near[0]!r} is" if near else ""))
+        return allow
+
+    def allows(self, name: str) -> bool:
+        """Whether a request may set this field of its own or of its `stars`."""
+        return name in self.allow or "all" in self.allow
 
     @property
     def base_path(self) -> str:
