@@ -14,14 +14,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface
+from transformers import AttentionInterface, PreTrainedModel
 from transformers.masking_utils import AttentionMaskInterface, causal_mask_function
 
-from pipeline.errors import ModelError
+from pipeline.errors import ConfigError, ModelError
 
 SLOT_ATTENTION = "stars_slots"
+GROUP_ROWS = 8  # neighbours that attention reads to the length of the longest of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,27 @@ class RowGroup:
     last: int
     source: int
     length: int
+
+
+def with_slot_attention(model: PreTrainedModel) -> PreTrainedModel:
+    """The model, attending by slots; raises ConfigError when it attends in a way of its own."""
+    model.set_attn_implementation(SLOT_ATTENTION)
+    if model.config._attn_implementation != SLOT_ATTENTION:
+        raise ConfigError(f"{model.config.model_type} attends in a way of its own, which slots cannot take part in")
+    return model
+
+
+def row_groups(rows_R: npt.NDArray[np.int64], lengths_R: list[int]) -> tuple[RowGroup, ...]:
+    """Neighbouring storage rows, at most `GROUP_ROWS` of them, which read to the length of the longest."""
+    if not lengths_R:
+        return ()
+    groups, first = [], 0
+    for last in range(1, len(lengths_R) + 1):
+        is_end = last == len(lengths_R) or last - first == GROUP_ROWS or rows_R[last] != rows_R[last - 1] + 1
+        if is_end:
+            groups.append(RowGroup(first, last, int(rows_R[first]), max(lengths_R[first:last])))
+            first = last
+    return tuple(groups)
 
 
 def slot_mask(

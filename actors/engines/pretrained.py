@@ -1,14 +1,19 @@
 """From a config section to a loaded engine: the one place that knows how models come from disk or the Hub."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 
 from actors.engines.backends import Role
+from actors.engines.layer_types import layer_refusal
 from actors.engines.packed_linear import pack_linears
+from actors.engines.plain_forward import SHORTEST, PlainForward
 from actors.engines.policy_engine import PolicyEngine
 from actors.engines.reward_engine import Body, RewardEngine
+from actors.engines.self_check import check_policy, check_reward
 from actors.engines.slot_model import SlotModel
 from actors.engines.whole_model import WholeModel
 from actors.rewards.labels import label_weights
@@ -21,14 +26,10 @@ MAX_NAMED = 3  # weights that a refusal names
 
 
 def load_policy(config: ModelConfig, engine: EngineConfig) -> PolicyEngine:
-    """Load a causal language model; raises ConfigError when it names no end token or lacks weights."""
-    model = packed(load_model("policy", AutoModelForCausalLM, config))
-    end_token_ids = model.generation_config.eos_token_id if model.generation_config else None
-    if end_token_ids is None:
-        end_token_ids = model.config.get_text_config().eos_token_id
-    if end_token_ids is None:
-        raise ConfigError(f"policy.model {config.model!r} names no end token (eos_token_id)")
-    return PolicyEngine(model, engine, tuple(end_token_ids) if isinstance(end_token_ids, list) else (end_token_ids,))
+    """Load a causal language model; raises ConfigError when it cannot be a policy."""
+    model = load_model("policy", AutoModelForCausalLM, config)
+    with naming("policy", config.model):
+        return ready_policy(model, engine, end_token_ids(model))
 
 
 def load_reward(config: ClassifierReward, engine: EngineConfig) -> RewardEngine:
@@ -36,23 +37,73 @@ def load_reward(config: ClassifierReward, engine: EngineConfig) -> RewardEngine:
 
     Raises:
         ConfigError: it lacks weights, or has no `score` head, as transformers' decoders of this class have, or no such
-            label.
+            label, or cannot be run in slots.
     """
-    model = packed(load_model("reward", AutoModelForSequenceClassification, config, **load_options(config)))
-    if not hasattr(model, "score"):
-        raise ConfigError(
-            f"reward.model {config.model!r}: {type(model).__name__} has no `score` head; an encoder is "
-            "reward.kind: encoder, a head of another name reward.kind: custom_head"
-        )
+    model = load_model("reward", AutoModelForSequenceClassification, config, **load_options(config))
     weights = label_weights(config.model, config, model.config)
-    return RewardEngine(make_body(model, config, engine), model.score, weights)
+    with naming("reward", config.model):
+        _check_head(model)
+        if config.attn_implementation is not None:
+            return RewardEngine(make_body(packed(model), config, engine), model.score, weights)
+        return ready_reward(model, engine, weights)
 
 
-def lacks_weights(role: Role, name: str, absent: list[str]) -> str:
+def ready_policy(
+    model: PreTrainedModel, engine: EngineConfig, end_tokens: tuple[int, ...], shapes_of: str | None = None
+) -> PolicyEngine:
+    """The engine of a loaded model, packed and checked; see `PolicyEngine`.
+
+    Raises:
+        ConfigError: it cannot be run in slots.
+    """
+    plain = _plain_forward(model, engine)
+    policy = PolicyEngine(packed(model), engine, end_tokens, shapes_of)
+    if plain is not None:
+        check_policy(policy, plain)
+    return policy
+
+
+def ready_reward(
+    model: PreTrainedModel, engine: EngineConfig, weights: Sequence[tuple[int, float]] = ((0, 1.0),)
+) -> RewardEngine:
+    """The engine of a loaded classifier, packed and checked; see `RewardEngine`.
+
+    Raises:
+        ConfigError: it cannot be run in slots.
+    """
+    _check_head(model)
+    plain = _plain_forward(model, engine)
+    slots = SlotModel(packed(model), engine)
+    reward = RewardEngine(slots, model.score, weights)
+    if plain is not None:
+        check_reward(reward, slots, plain)
+    return reward
+
+
+def end_token_ids(model: PreTrainedModel) -> tuple[int, ...]:
+    """Tokens that end a response; raises ConfigError when there is none."""
+    found = model.generation_config.eos_token_id if model.generation_config else None
+    if found is None:
+        found = model.config.get_text_config(decoder=True).eos_token_id
+    if found is None:
+        raise ConfigError("it names no end token (eos_token_id)")
+    return tuple(found) if isinstance(found, list) else (found,)
+
+
+def lacks_weights(role: Role, absent: list[str]) -> str:
     """Why a checkpoint without some weights is refused."""
     shown = ", ".join(absent[:MAX_NAMED]) + (f" and {len(absent) - MAX_NAMED} more" if len(absent) > MAX_NAMED else "")
     needed = {"policy": "a causal language model", "reward": "a sequence classifier trained with its head"}[role]
-    return f"{role}.model {name!r} lacks weights that would be random: {shown}; it must be {needed}, saved whole"
+    return f"it lacks weights that would be random: {shown}; it must be {needed}, saved whole"
+
+
+@contextmanager
+def naming(role: Role, name: str) -> Iterator[None]:
+    """Say in a refusal which model it is about."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{role}.model {name!r}: {error}") from error
 
 
 def load_model(role: Role, auto_class: Any, config: ModelConfig, **options: Any) -> PreTrainedModel:
@@ -62,8 +113,17 @@ def load_model(role: Role, auto_class: Any, config: ModelConfig, **options: Any)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     whole = {"revision": config.revision, "output_loading_info": True, "ignore_mismatched_sizes": True}
     model, report = auto_class.from_pretrained(config.model, dtype=getattr(torch, config.dtype), **whole, **options)
-    _check_report(role, config.model, model, report)
+    with naming(role, config.model):
+        _check_report(role, model, report)
     return model.to(device).requires_grad_(False).eval()
+
+
+def _plain_forward(model: PreTrainedModel, engine: EngineConfig) -> PlainForward | None:
+    """None where there is no room for the check's sequences, nor for a response to speak of."""
+    assert engine.max_model_len is not None
+    if refusal := layer_refusal(model.config):
+        raise ConfigError(refusal)
+    return PlainForward.of(model.eval(), engine.max_model_len) if engine.max_model_len > SHORTEST else None
 
 
 def packed(model: PreTrainedModel) -> PreTrainedModel:
@@ -85,13 +145,20 @@ def make_body(model: PreTrainedModel, config: RewardModel, engine: EngineConfig)
     return SlotModel(model, engine) if config.attn_implementation is None else WholeModel(model)
 
 
-def _check_report(role: Role, name: str, model: PreTrainedModel, report: dict[str, Any]) -> None:
+def _check_head(model: PreTrainedModel) -> None:
+    if not hasattr(model, "score"):
+        raise ConfigError(
+            f"{type(model).__name__} has no `score` head over a decoder; an encoder is reward.kind: encoder"
+        )
+
+
+def _check_report(role: Role, model: PreTrainedModel, report: dict[str, Any]) -> None:
     """Refuse a checkpoint that lacks weights or has them in other shapes: transformers fills both with random numbers
     and only warns."""
     absent = report["missing_keys"] | {key for key, *_ in report["mismatched_keys"]}
     harmless = {key for key, buffer in model.named_buffers() if not buffer.is_floating_point()}  # positions and masks
     if absent - harmless:
-        raise ConfigError(lacks_weights(role, name, sorted(absent - harmless)))
+        raise ConfigError(lacks_weights(role, sorted(absent - harmless)))
 
 
 def _leave_file(model: PreTrainedModel) -> None:

@@ -48,6 +48,12 @@ class Call:
         """What a finished row's slot holds: all but the token that was drawn last, which was never fed."""
         return np.concatenate([self.prefixes[row], self.tokens_RT[row, : self.num_steps_R[row] - 1]])
 
+    def feed_anew(self, slots: SlotModel, row: int, drawn: TokenArray) -> None:
+        """Feed a row from its start, up to what it has drawn: its next token takes it to other frequencies."""
+        slot_1 = self.cohort.slots_R[[row]].astype(np.int64)
+        whole = np.concatenate([self.prefixes[row], drawn]).astype(np.int32)
+        self.pushed_R[row] += slots.catch_up(slot_1, [whole], keep_last=True)[0]
+
 
 class Decoder(Protocol):
     """Draws the segments of calls whose slots hold all of their prefixes but the last token."""
@@ -130,6 +136,8 @@ class ShrinkingDecoder:
     def step(self) -> list[Call]:
         rows = self.rows
         assert rows is not None and self.sampler is not None
+        if self.slots.switch is not None:
+            self._cross(rows)
         logits_AV = self.slots.next_logits(self.storage_rows_A, rows.position_A, rows.token_A)
         sampling_started_s = time.perf_counter()
         index_A = torch.from_numpy(rows.num_drawn_A)
@@ -151,11 +159,17 @@ class ShrinkingDecoder:
         done_A = ended_A | stopped_A | (rows.left_A == 0)
         return self._retire(rows, self.sampler, done_A) if done_A.any() else []
 
+    def _cross(self, rows: ActiveRows) -> None:
+        """Feed rows anew that this step takes to the model's other frequencies."""
+        for i in np.flatnonzero((rows.position_A == self.slots.switch) & (rows.num_drawn_A > 0)):
+            call, row = self.calls[int(rows.call_A[i])], int(rows.row_A[i])
+            call.feed_anew(self.slots, row, call.tokens_RT[row, : rows.num_drawn_A[i]])
+
     def _retire(self, under_way: ActiveRows, sampler: Sampler, done_A: npt.NDArray[np.bool_]) -> list[Call]:
         """Let rows go; returns the calls that have none left."""
         done, rows = under_way.take(done_A), under_way.take(~done_A)
         for number, row, slot in zip(done.call_A.tolist(), done.row_A.tolist(), done.slot_A.tolist(), strict=True):
-            self.slots.table.set(slot, self.calls[number].held_tokens(row))
+            self.slots.hold(slot, self.calls[number].held_tokens(row))
         ended = [self.calls.pop(number) for number in set(done.call_A.tolist()) - set(rows.call_A.tolist())]
         self.rows = rows if len(rows.row_A) else None
         if self.rows is not None:

@@ -23,13 +23,15 @@ Rows = slice | torch.Tensor
 @dataclass(slots=True)
 class Step:
     """Where the rows of the forward in progress stand: a slice of storage rows, or an index of some that are read in
-    place. `starts_R` is the position of each row's first new token."""
+    place. `starts_R` is the position of each row's first new token, `lengths_R` how many tokens its whole sequence has,
+    told where that matters."""
 
     rows: Rows
     starts_R: torch.Tensor
     columns_RT: torch.Tensor
     read_length: int
     is_fresh: bool
+    lengths_R: torch.Tensor | None
 
     @property
     def num_rows(self) -> int:
@@ -104,18 +106,32 @@ class SlotCache(Cache):
         """Position of each row's first new token, [R]; read by `slot_mask`."""
         return self.step.starts_R
 
-    def begin(self, rows: Rows, starts_R: torch.Tensor, num_tokens: int, read_length: int | None) -> torch.Tensor:
+    def begin(
+        self,
+        rows: Rows,
+        starts_R: torch.Tensor,
+        num_tokens: int,
+        read_length: int | None,
+        lengths_R: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Declare the next forward; returns the position ids [R, T].
 
-        `read_length` None says that every row starts at 0: the new tokens attend to each other only.
+        Positions past the end are padding: they are clamped to the dump column when written, and are 0 as ids, so that
+        learned position tables are never read out of range and nothing that looks at the largest position sees them.
 
-        Positions past the end are padding: they are clamped to the dump column when written, and to the last real
-        position as ids, so that learned position tables are never read out of range.
+        Args:
+            read_length: columns to attend to; None says that every row starts at 0: the new tokens attend to each
+                other only.
+            lengths_R: tokens of each row's whole sequence, where the model asks for them.
         """
         positions_RT = starts_R[:, None] + torch.arange(num_tokens, device=starts_R.device)
         columns_RT = positions_RT.clamp(max=self.num_columns - 1)
-        self.step = Step(rows, starts_R, columns_RT, read_length or num_tokens, is_fresh=read_length is None)
-        return positions_RT.clamp(max=self.max_len - 1)
+        self.step = Step(rows, starts_R, columns_RT, read_length or num_tokens, read_length is None, lengths_R)
+        return positions_RT.masked_fill(positions_RT >= self.max_len, 0)
+
+    def reset_order(self) -> None:
+        """Every slot in the storage row of its own number, as at the start; what slots hold is lost."""
+        self.row_of_slot[:] = self.slot_of_row[:] = np.arange(self.num_rows)
 
     def select(self, slots_R: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """The storage rows of these slots, ascending, and the order of the slots in them."""

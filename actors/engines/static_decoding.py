@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from actors.engines.sampling import Sampler
@@ -82,28 +83,35 @@ class StaticDecoder:
     def join(self, call: Call) -> None:
         """Decode the call to its end at once: a captured step belongs to one cohort."""
         cohort = call.cohort
-        first, order = self.slots.window(cohort.slots_R.astype(np.int64))
-        T = call.tokens_RT.shape[1]
-        width = self.slots.shapes.width(len(order))
+        slots_R, starts_R = cohort.slots_R.astype(np.int64), cohort.prefix_lengths_R.astype(np.int64) - 1
+        inputs = self.slots.step_inputs(slots_R, starts_R, cohort.last_tokens_R)
+        order, T = inputs.order, call.tokens_RT.shape[1]
         longest = int((cohort.prefix_lengths_R + cohort.num_tokens_R).max())
         sampler = Sampler.of(cohort, self.slots.vocabulary_size, self.slots.device).take(torch.from_numpy(order))
         knobs = (sampler.num_sorted, sampler.cuts_mass, sampler.has_greedy, sampler.stop_entropy_R is not None)
-        shape = StepShape(first, width, T, self.slots.shapes.step_length(longest), *knobs)
+        shape = StepShape(inputs.rows.start, len(inputs.starts_W), T, self.slots.shapes.step_length(longest), *knobs)
         if shape not in self.steps:
             self.steps[shape] = self._prepare(shape, sampler)
         state, step = self.steps[shape]
-        starts_W = np.full(width, self.slots.cache.num_columns - 1, dtype=np.int64)
-        tokens_W = np.zeros(width, dtype=np.int64)
-        starts_W[: len(order)] = cohort.prefix_lengths_R[order] - 1
-        tokens_W[: len(order)] = cohort.last_tokens_R[order]
-        state.load(self.slots.to_device(starts_W), self.slots.to_device(tokens_W), sampler)
-        for _ in range(T):
+        state.load(inputs.starts_W, inputs.tokens_W, sampler)
+        for index in range(T):
+            if self.slots.switch is not None:
+                self._cross(call, state, order, index)
             step()
         call.tokens_RT[order] = state.drawn_WT[: len(order)].cpu().numpy()
         self._cut_at_ends(call)
         for row, slot in enumerate(cohort.slots_R.tolist()):
-            self.slots.table.set(slot, call.held_tokens(row))
+            self.slots.hold(slot, call.held_tokens(row))
         self.done.append(call)
+
+    def _cross(self, call: Call, state: StepState, order: npt.NDArray[np.int64], index: int) -> None:
+        """Feed rows anew that this step takes to the model's other frequencies, if they are not over."""
+        for place, row in enumerate(order.tolist()):
+            is_crossing = len(call.prefixes[row]) - 1 + index == self.slots.switch
+            if 0 < index < call.cohort.num_tokens_R[row] and is_crossing:
+                drawn = state.drawn_WT[place, :index].cpu().numpy()
+                if (drawn >= 0).all() and not np.isin(drawn, self.end_token_ids).any():
+                    call.feed_anew(self.slots, row, drawn)
 
     def _cut_at_ends(self, call: Call) -> None:
         """Keep each row up to its end token, its entropy stop or its own limit."""
