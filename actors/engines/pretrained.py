@@ -6,6 +6,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 
 from actors.engines.packed_linear import pack_linears
+from actors.engines.plain_check import REMEDY
 from actors.engines.policy_engine import PolicyEngine
 from actors.engines.reward_engine import Body, RewardEngine
 from actors.engines.slot_model import SlotModel
@@ -67,8 +68,16 @@ def load_options(config: RewardModel) -> dict[str, Any]:
 
 
 def make_body(model: PreTrainedModel, config: RewardModel, engine: EngineConfig) -> Body:
-    """The model over slots, or, with an attention of its own, as it is."""
-    return SlotModel(model, engine) if config.attn_implementation is None else WholeModel(model)
+    """The model over slots, or, with an attention of its own, as it is.
+
+    Raises:
+        ConfigError: it cannot be in slots.
+    """
+    if config.attn_implementation is not None:
+        return WholeModel(model)
+    if not type(model).__module__.startswith("transformers.") and not model._supports_attention_backend:
+        raise ConfigError(f"{type(model).__name__} brings an attention of its own, which slots cannot hold; {REMEDY}")
+    return SlotModel(model, engine)
 
 
 def _leave_file(model: PreTrainedModel) -> None:
