@@ -2,7 +2,7 @@
 # make benchmark   measure the pipeline beside other ways to decode; ARGS="size=30M rounds=3"
 # make compare     strategies side by side in the embedded world; ARGS="output=outputs/compare base.max_rows=400"
 # make test        create the environment and run the tests; those without a cluster run beside the others and are printed last
-# make lint        style and import rules
+# make lint        style, import rules, types
 
 PYTHON ?= python3
 VENV := .venv
@@ -26,7 +26,7 @@ benchmark: $(VENV)/.plots
 compare: $(VENV)/.plots
 	$(BIN)/python -m jobs.compare --config jobs/configs/compare-embedded.yaml $(ARGS)
 
-test: $(VENV)/.dev $(VENV)/.s3-server
+test: lint $(VENV)/.s3-server
 	@export OMP_NUM_THREADS=1; \
 	nice $(BIN)/python -m pytest -m "not ray" > $(VENV)/not-ray.log 2>&1 & others=$$!; \
 	$(BIN)/python -m pytest -m ray; ray=$$?; \
@@ -34,7 +34,7 @@ test: $(VENV)/.dev $(VENV)/.s3-server
 	cat $(VENV)/not-ray.log; exit $$((ray || others))
 
 lint: $(VENV)/.dev
-	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 clean:
 	rm -rf $(VENV) outputs

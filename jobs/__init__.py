@@ -1,1 +1,1 @@
-"""Entry points, run as `python -m jobs.NAME`. No logic lives here."""
+"""What one runs: `python -m jobs.NAME`, a package for each job with what only that job does."""

@@ -5,11 +5,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from pipeline.dataset.shards import part_files
-from pipeline.storage import locate
+from pipeline.runs.outputs import finished_run
 
 COMPARED = ("response", "reward", "segments", "finish_reason", "error_type")
 
@@ -64,6 +60,6 @@ def compare_outputs(reference: Path, output: Path) -> Differences:
 
 
 def read_rows(output: Path) -> list[dict[str, Any]]:
-    """The rows of all part files, in order."""
-    parts = part_files(locate(str(output)))
-    return pa.concat_tables(pq.read_table(p.path, filesystem=p.filesystem) for p in parts).to_pylist() if parts else []
+    """The ids and the compared columns of a finished run's rows, in order."""
+    rows = finished_run(str(output)).aligned.rows(["id", *COMPARED])
+    return [{name: row[name] for name in ("id", *COMPARED)} for row in rows]

@@ -8,12 +8,14 @@ serve build jobs.serve:app -o serve.yaml        # the config that STARS_CONFIG n
 import argparse
 import os
 import sys
+import time
 from typing import Any
 
 from actors.serving.server_config import ServeConfig
 from jobs.command import config_parser, run_command
 from pipeline.config.loading import load_tree
 
+DAY_S = 86_400
 DEFAULT_CONFIG = "jobs/configs/embedded.yaml"
 
 
@@ -24,10 +26,18 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _serve(options: argparse.Namespace) -> None:
+    """Serve until interrupted."""
     config = load_tree(ServeConfig, options.config, options.overrides)
-    from actors.serving.server import run_server  # here, because it imports Ray and transformers
+    from actors.serving.server import greeting, running_server  # here, because they import Ray and transformers
 
-    run_server(config)
+    started_s = time.monotonic()
+    print(f"loading {config.policy.title} …", flush=True)
+    with running_server(config) as server:
+        for notice in server.notices:
+            print(notice, flush=True)
+        print(greeting(config, server.url, time.monotonic() - started_s), flush=True)
+        while True:
+            time.sleep(DAY_S)
 
 
 def build(arguments: dict[str, str]) -> Any:

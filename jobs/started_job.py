@@ -20,7 +20,7 @@ class JobFailed(StarsError):
 
 
 class StartedJob:
-    """`python -m MODULE ARGUMENTS` from the repository's root. As a context manager it starts, and is dead afterwards.
+    """`python -m MODULE ARGUMENTS` from the repository's root; a context manager starts it, and kills it at the end.
 
     Args:
         arguments: of the command line.

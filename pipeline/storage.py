@@ -1,8 +1,9 @@
 """Where files are: a path on any filesystem that pyarrow or fsspec knows, and the one way a file comes into being.
 
-Invariant: a file is written under a temporary name (`.tmp-…`, which no reader of ours looks at) and then renamed, so
-under its final name it is whole or it is not there. On an object store too: pyarrow completes an upload however its
-stream is closed, also by an error half way, and only the store's own copy to the final name is all or nothing.
+Invariant: a file is written under a temporary name (`.tmp-…`, which no reader of ours looks at), flushed to the disk,
+and then renamed, so under its final name it is whole or it is not there, after a loss of power too. On an object store
+too: pyarrow completes an upload however its stream is closed, also by an error half way, and only the store's own copy
+to the final name is all or nothing.
 """
 
 import hashlib
@@ -10,10 +11,12 @@ import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Any
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 from pyarrow import fs
 
 from pipeline.errors import OutputError
@@ -24,15 +27,22 @@ BLOCK_BYTES = 1 << 16
 SAMPLED_BLOCKS = 16
 
 
+def temporary_prefix(writer: str) -> str:
+    """What the temporary files of one writer are named after, so that nobody else takes them for left over."""
+    return f"{TEMPORARY_PREFIX}{writer}-" if writer else TEMPORARY_PREFIX
+
+
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A path on a filesystem; pickles, so tasks on other machines can use it."""
+    """A path on a filesystem; pickles, so tasks on other machines can use it. `writer` is in the names of temporary
+    files that are written here and below."""
 
     filesystem: fs.FileSystem
     path: str
+    writer: str = ""
 
     def __truediv__(self, name: str) -> "Location":
-        return Location(self.filesystem, f"{self.path.rstrip('/')}/{name}")
+        return replace(self, path=f"{self.path.rstrip('/')}/{name}")
 
     def __str__(self) -> str:
         if isinstance(self.filesystem, fs.PyFileSystem):
@@ -46,7 +56,7 @@ class Location:
 
     @property
     def parent(self) -> "Location":
-        return Location(self.filesystem, self.path.rstrip("/").rpartition("/")[0] or "/")
+        return replace(self, path=self.path.rstrip("/").rpartition("/")[0] or "/")
 
     def exists(self) -> bool:
         return self.filesystem.get_file_info(self.path).type != fs.FileType.NotFound
@@ -56,7 +66,17 @@ class Location:
 
     def create_directory(self) -> None:
         with _as_output_error(self.path):
+            missing = [] if not _is_local(self.filesystem) else takewhile(lambda at: not at.exists(), self._upwards())
+            parents = [place.parent for place in missing]
             self.filesystem.create_dir(self.path, recursive=True)
+            for parent in parents:
+                _flush(parent)
+
+    def _upwards(self) -> Iterator["Location"]:
+        place = self
+        while place.path.strip("/"):
+            yield place
+            place = place.parent
 
     def delete_directory(self) -> None:
         if self.exists():
@@ -89,6 +109,22 @@ class Location:
         with self.atomic_writer() as stream:
             stream.write(text.encode("utf-8"))
 
+    def create_text(self, text: str) -> bool:
+        """Write a file unless there is one; whether it was written. On a local filesystem, of several that try at the
+        same moment one succeeds; elsewhere each may, and the last one's text stays."""
+        if not _is_local(self.filesystem):
+            is_free = not self.exists()
+            if is_free:
+                self.write_text(text)
+            return is_free
+        with _as_output_error(self.path):
+            try:
+                with open(self.path, "x", encoding="utf-8") as stream:
+                    stream.write(text)
+            except FileExistsError:
+                return False
+        return True
+
     @contextmanager
     def atomic_writer(self) -> Iterator[Any]:
         """An output stream; the file appears under its name when the block ends without an error.
@@ -96,7 +132,7 @@ class Location:
         Raises:
             OutputError: no space, no permission, no such place.
         """
-        temporary = self.parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
+        temporary = self.parent / f"{temporary_prefix(self.writer)}{uuid.uuid4().hex}"
         with _as_output_error(self.path):
             try:
                 with self.filesystem.open_output_stream(temporary.path) as stream:
@@ -105,7 +141,27 @@ class Location:
                 if temporary.exists():
                     self.filesystem.delete_file(temporary.path)
                 raise
+            _flush(temporary)
             self.filesystem.move(temporary.path, self.path)
+            _flush(self.parent)
+
+
+def _flush(location: Location) -> None:
+    """Have the disk hold what was written to a local file, or which names a local directory holds. Other filesystems
+    keep what they have accepted."""
+    if not _is_local(location.filesystem):
+        return
+    descriptor = os.open(location.path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is_local(filesystem: fs.FileSystem) -> bool:
+    if isinstance(filesystem, fs.PyFileSystem):
+        return isinstance(filesystem.handler.fs, LocalFileSystem)
+    return isinstance(filesystem, fs.LocalFileSystem)
 
 
 @contextmanager

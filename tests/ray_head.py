@@ -26,9 +26,10 @@ POLL_S = 0.2
 
 
 class RayHead:
-    def __init__(self, environment, port):
+    def __init__(self, environment, ports):
         self.environment = environment
-        self.address = f"http://127.0.0.1:{port}"
+        self.gcs_address = f"127.0.0.1:{ports[0]}"
+        self.address = f"http://127.0.0.1:{ports[1]}"
 
     def ray(self, *arguments):
         """One `ray …` command from the repository's root."""
@@ -81,7 +82,7 @@ def ray_head(num_cpus=2):
                 [*RAY, *start, f"--temp-dir={folder}/ray"], env=environment, stdout=log, stderr=log
             )
             try:
-                head = RayHead(environment, ports[1])
+                head = RayHead(environment, ports)
                 wait_until(head.is_up, START_S, process, log)
                 yield head
             finally:

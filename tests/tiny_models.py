@@ -49,24 +49,24 @@ CONFIGS = {
 }
 
 
-def causal_model(name, seed=0, scale=4.0):
-    """A causal model whose logits are far from uniform, in fp32."""
+def causal_model(name, seed=0, scale=4.0, dtype=torch.float32):
+    """A causal model whose logits are far from uniform."""
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(CONFIGS[name](), dtype=torch.float32).eval()
     model.generation_config.eos_token_id = 1
     for parameter in model.get_output_embeddings().parameters():
         parameter.data *= scale
-    return model
+    return model.to(dtype)
 
 
-def reward_model(name, seed=1):
-    """A classifier with one label, in fp32."""
+def reward_model(name, seed=1, dtype=torch.float32):
+    """A classifier with one label."""
     torch.manual_seed(seed)
     config = CONFIGS[name]()
     config.num_labels = 1
     model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32).eval()
     model.score.weight.data *= 20
-    return model
+    return model.to(dtype)
 
 
 def engine_config(slots=6, max_model_len=MAX_LEN, prefill_chunk=512):

@@ -4,10 +4,12 @@ Ray exports them as `ray_<name>` at every node's /metrics, with the tags `cell` 
 from the start of the coordinator, so that a rate over any window gives a share, a mean or a speed.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from ray.util.metrics import Counter, Gauge
 
+from actors.engines.backends import Role
 from pipeline.runs.usage import CoordinatorUsage, RoleUsage
 
 CELL_COUNTERS = {
@@ -34,7 +36,7 @@ class LiveMetrics:
         num_actors: model actors by role.
     """
 
-    def __init__(self, cell: int, num_actors: dict[str, int]) -> None:
+    def __init__(self, cell: int, num_actors: Mapping[Role, int]) -> None:
         self.cell = str(cell)
         self.before = CoordinatorUsage()
         self.cell_counters = _counters(CELL_COUNTERS, ("cell",))

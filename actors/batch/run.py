@@ -12,7 +12,8 @@ engine are finished one after the other, with models that are loaded once.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -21,7 +22,7 @@ from rich.console import Console
 
 from actors.batch.stages import StageSpec, run_stage
 from actors.batch.tasks import start_duplicate_search
-from actors.startup.ready_models import ReadyModels, ready_models
+from actors.startup.ready_models import ReadyModels, Report, ready_models
 from pipeline.config.align import AlignConfig
 from pipeline.dataset.columns import InputColumns
 from pipeline.dataset.plan import InputPlan
@@ -73,24 +74,48 @@ def finish_jobs(jobs: Sequence[Job], console: Console) -> list[RunMetrics]:
 
 
 def _has_error_rows(run: RunDirectory) -> bool:
-    return any(count_error_rows(stage) for stage in (run.aligned, run.baseline))
+    return any(count_error_rows(run.output(stage)) for stage in (run.aligned, run.baseline))
 
 
 def _finish_jobs(jobs: Sequence[Job], console: Console) -> list[RunMetrics]:
-    started_s, metrics = time.monotonic(), []
-    with ready_models([job.config for job in jobs], partial(console.print, highlight=False, soft_wrap=True)) as ready:
+    started_s, metrics = time.monotonic(), dict[int, RunMetrics]()
+    report = partial(console.print, highlight=False, soft_wrap=True)
+    with ExitStack() as held:
         for job in jobs:
-            config = job.config.model_copy(update={"engine": ready.decoding.engine})
-            metrics.append(_finish(replace(job, config=config), ready, started_s, console))
-            started_s = time.monotonic()
-    return metrics
+            held.enter_context(job.run.held(report))
+        jobs = [_as_begun(job, report) for job in jobs]
+        for numbers in _sharing_models(jobs):
+            with ready_models([jobs[number].config for number in numbers], report) as ready:
+                for number in numbers:
+                    metrics[number] = _finish(jobs[number], ready, started_s, console)
+                    started_s = time.monotonic()
+    return [metrics[number] for number in range(len(jobs))]
+
+
+def _as_begun(job: Job, report: Report) -> Job:
+    """The job with the models and the engine of its run's first start."""
+    config = job.run.kept_config(job.config)
+    if config.engine != job.config.engine:
+        report(f"going on as begun, with {config.engine.slots} slots of {config.engine.max_model_len} tokens")
+    return replace(job, config=config)
+
+
+def _sharing_models(jobs: Sequence[Job]) -> Iterable[list[int]]:
+    """Numbers of jobs in groups that one loading serves: runs that were begun before may have kept another engine."""
+    groups: dict[str, list[int]] = {}
+    for number, job in enumerate(jobs):
+        groups.setdefault(job.config.model_dump_json(include={"policy", "reward", "engine"}), []).append(number)
+    return groups.values()
 
 
 def _finish(job: Job, ready: ReadyModels, started_s: float, console: Console) -> RunMetrics:
     """All stages of one run. What its wall time holds of loading is in `started_s`."""
-    config, plan, run = job.config, job.run.kept_plan(job.plan), job.run
+    config, plan, run = job.config.loaded_as(ready.decoding), job.run.kept_plan(job.plan), job.run
     peaks = ready.expected_peaks
+    if run.is_finished and not job.retries_errors:  # by another start, while this one waited for its end
+        return RunMetrics.load(run.metrics_file)
     run.reopen()
+    run.keep(ready.decoding)
     specs = [StageSpec(config, plan, job.columns, run.aligned, job.retries_errors, peaks)]
     if config.baseline_rows and config.strategy.name != "vanilla":
         vanilla = VanillaConfig(segment_size=config.strategy.segment_size)
@@ -101,7 +126,9 @@ def _finish(job: Job, ready: ReadyModels, started_s: float, console: Console) ->
     duplicates = start_duplicate_search(plan, job.columns)
     stages = [run_stage(spec, ready.models, duplicates, run, console) for spec in specs]
     baseline = stages[1] if len(stages) > 1 else None
-    comparison = compare_outputs(config, config.judge, run.aligned.parts, run.baseline.parts) if baseline else None
+    comparison = None
+    if baseline is not None:
+        comparison = compare_outputs(config, config.judge, run.output(run.aligned), run.output(run.baseline))
     metrics = RunMetrics(stages[0], baseline, comparison, time.monotonic() - started_s)
     metrics.save(run.metrics_file)
     run.mark_finished()

@@ -13,14 +13,16 @@ from actors.batch.progress import Progress
 from actors.batch.supervision import CoordinatorWatch, RestartWatch, supervised
 from actors.batch.tasks import start_monitor, start_retry_duplicates
 from actors.cluster.placement import Models, peak_memory
+from actors.engines.backends import Role
 from pipeline.config.align import AlignConfig
 from pipeline.dataset.columns import InputColumns, input_schema
 from pipeline.dataset.graph import AlignerSpec, run_graph
+from pipeline.dataset.parts import Gathering
 from pipeline.dataset.plan import InputPlan
 from pipeline.dataset.schema import output_schema
-from pipeline.dataset.shards import committed_shards, gather_parts
+from pipeline.dataset.shards import committed_shards
 from pipeline.runs.directory import RunDirectory, Stage
-from pipeline.runs.metrics import StageMetrics, measure_stage
+from pipeline.runs.metrics import StageMetrics, measure_output, measure_stage
 from pipeline.runs.retry import begin_retry, end_retry, merge_retry, open_retry
 from pipeline.runs.usage import UsageByCell, added_by_cell
 from pipeline.storage import Location
@@ -36,7 +38,7 @@ class StageSpec:
     columns: InputColumns
     stage: Stage
     retries_errors: bool = False
-    expected_peaks: Mapping[str, int] = field(default_factory=dict)
+    expected_peaks: Mapping[Role, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +58,20 @@ def run_stage(work: StageSpec, models: Models, duplicates: Any, run: RunDirector
     usages: UsageByCell = {}
     if stage.name not in run.manifest.gathered:
         rows = ShardPass(stage.name, work.plan, work.columns, stage.shards, duplicates)
-        usages = _align(work.config, rows, models, console)
+        usages = _align(work.config, rows, models, run, console)
         rows_schema = input_schema(work.plan.schema, work.columns)
         schema = output_schema(rows_schema, work.config.strategy.name, work.config.keep_rejected)
         stage.parts.create_directory()
-        gather_parts(work.plan, stage.shards, stage.parts, schema, work.config.dataset.rows_per_file)
+        gathering = Gathering(work.plan, stage.shards, stage.parts, schema, work.config.dataset.rows_per_file)
+        for numbers in gathering.tasks():
+            gathering.gather(numbers)
+        gathering.finish()
     run.mark_gathered(stage)
     if work.retries_errors:
-        begin_retry(work.plan, work.columns, stage)
-    usages = added_by_cell(usages, _redo_error_rows(work, models, duplicates, console))
-    metrics = measure_stage(work.config, stage.parts, usages, time.monotonic() - started_s)
+        begin_retry(work.plan, work.columns, stage, run.output(stage))
+    usages = added_by_cell(usages, _redo_error_rows(work, models, duplicates, run, console))
+    totals = measure_output(run.output(stage))
+    metrics = measure_stage(work.config, totals, usages, time.monotonic() - started_s)
     peaks, expected = peak_memory(models), work.expected_peaks
     return replace(
         metrics,
@@ -74,19 +80,22 @@ def run_stage(work: StageSpec, models: Models, duplicates: Any, run: RunDirector
     )
 
 
-def _redo_error_rows(work: StageSpec, models: Models, duplicates: Any, console: Console) -> UsageByCell:
+def _redo_error_rows(
+    work: StageSpec, models: Models, duplicates: Any, run: RunDirectory, console: Console
+) -> UsageByCell:
     retry = open_retry(work.plan, work.columns, work.stage)
     usages: UsageByCell = {}
     if retry is not None:
         repeated = start_retry_duplicates(retry, duplicates)
         rows = ShardPass(f"{work.stage.name}, error rows again", retry.plan, retry.columns, retry.shards, repeated)
-        usages = _align(work.config, rows, models, console)
-        merge_retry(retry, work.stage)
+        usages = _align(work.config, rows, models, run, console)
+        merge_retry(retry, run.output(work.stage))
+    run.check_lease()
     end_retry(work.stage)
     return usages
 
 
-def _align(config: AlignConfig, rows: ShardPass, models: Models, console: Console) -> UsageByCell:
+def _align(config: AlignConfig, rows: ShardPass, models: Models, run: RunDirectory, console: Console) -> UsageByCell:
     rows.shards.create_directory()
     committed = committed_shards(rows.shards)
     num_rows_before = sum(rows.plan.shard(number).num_rows for number in committed.tolist())
@@ -102,6 +111,7 @@ def _align(config: AlignConfig, rows: ShardPass, models: Models, console: Consol
         run_graph(rows.plan, rows.columns, committed, aligner, rows.shards, config.dataset.read_rows)
 
     def poll() -> None:
+        run.check_lease()
         total = ray.get(monitor.total.remote())
         reported = ray.get(monitor.take_lines.remote())
         for line in [*reported, *models_watch.poll(), *coordinators.poll(total.num_rows_done)]:

@@ -1,7 +1,8 @@
 """How actors are started: the one file with `ray.remote` (what they may ask for: `actors.cluster.gpu_shares`).
 
-Everything asks for `num_cpus=0`: models that hold every CPU would leave none to read and write the dataset. Actors are
-named after the run and owned by the driver, so they die with it; a dead one is restarted, and its callers call again.
+Everything asks for `num_cpus=0`, because models that hold every CPU would leave none to read and write the dataset, but
+for a reward whose config wants CPUs of its own. Actors are named after the run and owned by the driver, so they die
+with it; a dead one is restarted, and its callers call again.
 """
 
 import uuid
@@ -19,7 +20,8 @@ from actors.engines.backends import Role
 from actors.models.policy import MAX_CONCURRENT_CALLS, PolicyActor
 from actors.models.process_memory import free_device_bytes, free_host_bytes
 from actors.models.reward import RewardActor
-from actors.rewards.interface import RewardContext
+from actors.rewards import reward_traits, traits_of
+from actors.rewards.interface import RewardContext, RewardTraits
 from pipeline.config.decoding import Decoding
 from pipeline.config.rewards import RewardConfig
 
@@ -56,8 +58,8 @@ def start_models(config: Decoding, reservation: Reservation) -> Models:
     Raises:
         ModelError: a model could not be loaded.
     """
-    run_name = f"stars-{uuid.uuid4().hex[:8]}"
-    cells = (_start_cell(config, reservation, number, run_name) for number in range(config.cluster.cells))
+    run_name, traits = f"stars-{uuid.uuid4().hex[:8]}", traits_of(config)
+    cells = (_start_cell(config, reservation, number, run_name, traits) for number in range(config.cluster.cells))
     models = Models(tuple(cells))
     names = {"policy": config.policy.title, "reward": config.reward.title}
     loading = [LoadingModel(role, names[role], handle) for role, handle in models.with_roles()]
@@ -65,33 +67,30 @@ def start_models(config: Decoding, reservation: Reservation) -> Models:
     return models
 
 
-def _start_cell(config: Decoding, reservation: Reservation, number: int, run_name: str) -> Cell:
+def _start_cell(config: Decoding, reservation: Reservation, number: int, run_name: str, traits: RewardTraits) -> Cell:
     cluster, shares = config.cluster, reservation.shares
     num_policies, num_rewards = cluster.policies_per_cell, cluster.rewards_per_cell
+    of_policy, of_reward = policy_actor(shares.policy), reward_actor(config.reward, traits, shares.reward)
     context = RewardContext.of(config)
 
-    def start(actor_class: type, role: Role, index: int, gpus: float, *arguments: Any) -> Any:
+    def start(kind: ActorKind, role: Role, index: int, *arguments: Any) -> Any:
         actor = index if role == "policy" else num_policies + index
-        scheduling = reservation.scheduling(number, actor, gpus)
-        return _start(actor_class, f"{run_name}-cell{number}-{role}{index}", gpus, scheduling, *arguments)
+        scheduling = reservation.scheduling(number, actor, kind.num_gpus)
+        return _start(kind, f"{run_name}-cell{number}-{role}{index}", scheduling, *arguments)
 
     return Cell(
         node_id=reservation.node_ids[number],
-        policies=tuple(
-            start(PolicyActor, "policy", i, shares.policy, config.policy, config.engine) for i in range(num_policies)
-        ),
-        rewards=tuple(
-            start(RewardActor, "reward", i, shares.reward, config.reward, context) for i in range(num_rewards)
-        ),
+        policies=tuple(start(of_policy, "policy", i, config.policy, config.engine) for i in range(num_policies)),
+        rewards=tuple(start(of_reward, "reward", i, config.reward, context) for i in range(num_rewards)),
     )
 
 
 def start_reward(reward: RewardConfig, context: RewardContext, num_gpus: float | None, timeout_s: float) -> Any:
     """A reward alone, loaded; with null for its share, on a GPU of its own where there is one."""
-    has_gpu = ray.cluster_resources().get("GPU", 0.0) >= 1 and not reward.is_fake
-    share = float(has_gpu) if num_gpus is None else num_gpus
+    has_gpu = ray.cluster_resources().get("GPU", 0.0) >= 1 and reward.models and not reward.is_fake
+    share = float(bool(has_gpu)) if num_gpus is None else num_gpus
     name = f"stars-{uuid.uuid4().hex[:8]}-judge"
-    handle = _start(RewardActor, name, share, "DEFAULT", reward, context)
+    handle = _start(reward_actor(reward, reward_traits(reward, context), share), name, "DEFAULT", reward, context)
     loading = LoadingModel("reward", reward.title, handle)
     wait_until_loaded([loading], timeout_s)
     return handle
@@ -139,15 +138,33 @@ def hidden_gpus(num_gpus: float) -> dict[str, str]:
     return {} if num_gpus else {"CUDA_VISIBLE_DEVICES": ""}
 
 
-def _start(actor_class: type, name: str, num_gpus: float, scheduling: Any, *arguments: Any) -> Any:
+@dataclass(frozen=True, slots=True)
+class ActorKind:
+    """A class of actors, what each asks Ray for, and how many calls it works on at once."""
+
+    actor_class: type
+    num_gpus: float
+    num_cpus: float
+    max_calls: int
+
+
+def policy_actor(num_gpus: float) -> ActorKind:
+    return ActorKind(PolicyActor, num_gpus, 0, MAX_CONCURRENT_CALLS)
+
+
+def reward_actor(reward: RewardConfig, traits: RewardTraits, num_gpus: float) -> ActorKind:
+    return ActorKind(RewardActor, num_gpus, reward.cpus, traits.max_calls)
+
+
+def _start(kind: ActorKind, name: str, scheduling: Any, *arguments: Any) -> Any:
     remote_class = ray.remote(
-        num_cpus=0,
-        num_gpus=num_gpus,
+        num_cpus=kind.num_cpus,
+        num_gpus=kind.num_gpus,
         max_restarts=-1,
         max_task_retries=0,
-        max_concurrency=MAX_CONCURRENT_CALLS if actor_class is PolicyActor else 1,
+        max_concurrency=kind.max_calls,
         concurrency_groups={CONTROL: 1},
         scheduling_strategy=scheduling,
-        runtime_env={"env_vars": hidden_gpus(num_gpus)},
-    )(actor_class)
+        runtime_env={"env_vars": hidden_gpus(kind.num_gpus)},
+    )(kind.actor_class)
     return remote_class.options(name=name).remote(*arguments)

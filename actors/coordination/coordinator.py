@@ -12,7 +12,7 @@ The truth lives here: models hold caches only, and a restarted model costs a pre
 Create it inside the event loop that will run it.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from typing import Any
@@ -70,7 +70,7 @@ class SegmentCoordinator:
         rewards: Sequence[Any],
         reader: PromptReader | None = None,
         traits: RewardTraits | None = None,
-        supervisors: dict[str, list[ActorSupervisor]] | None = None,
+        supervisors: Mapping[str, Sequence[ActorSupervisor]] | None = None,
     ) -> None:
         self.config = config
         engine = config.engine
@@ -114,7 +114,11 @@ class SegmentCoordinator:
         return queues
 
     async def align(
-        self, row: PromptRow, strategy: StrategyConfig | None = None, report: Report = report_nothing
+        self,
+        row: PromptRow,
+        strategy: StrategyConfig | None = None,
+        report: Report = report_nothing,
+        prompt: TokenArray | None = None,
     ) -> RowResult:
         """One row's result. A row's own fault becomes an error result.
 
@@ -122,6 +126,7 @@ class SegmentCoordinator:
             row: what to answer.
             strategy: how; None is the config's.
             report: told of every candidate that is kept or rejected, as it is judged.
+            prompt: the row's tokens as the reader gives them; None: they are read here.
 
         Raises:
             ModelError: a model failed or gave no answer.
@@ -131,17 +136,23 @@ class SegmentCoordinator:
         try:
             if row.error_type is not None:
                 raise RowError(row.error_type, row.error or "")
-            result = await self._align(row, knobs, report, seed, ledger)
+            result = await self._align(row, knobs, report, prompt, seed, ledger)
         except RowError as error:
             result = self._error_result(error, knobs, seed, ledger)
         self._add_result(result)
         return result
 
     async def _align(
-        self, row: PromptRow, knobs: StrategyConfig, report: Report, seed: int, ledger: Ledger
+        self,
+        row: PromptRow,
+        knobs: StrategyConfig,
+        report: Report,
+        prompt: TokenArray | None,
+        seed: int,
+        ledger: Ledger,
     ) -> RowResult:
         sampling = self._sampling_of(row)
-        prompt = self.reader.prompt_tokens(row)
+        prompt = self.reader.prompt_tokens(row) if prompt is None else prompt
         self._check_length(prompt, sampling)
         slots = await self.slots.acquire(knobs.num_lanes)
         try:
@@ -193,7 +204,10 @@ class SegmentCoordinator:
             segments=response.segments,
             responses=tuple(text(tokens) for tokens, _ in candidates) if candidates else None,
             rewards=tuple(reward for _, reward in candidates) if candidates else None,
-            **ledger.costs,
+            num_policy_tokens=ledger.policy_tokens,
+            num_reward_tokens=ledger.reward_tokens,
+            num_policy_calls=ledger.policy_calls,
+            num_reward_calls=ledger.reward_calls,
         )
 
     def _text(self, sampling: SamplingParams, tokens: TokenArray) -> str:
@@ -206,7 +220,10 @@ class SegmentCoordinator:
             finish_reason="error",
             error_type=error.error_type,
             error=error.message,
-            **ledger.costs,
+            num_policy_tokens=ledger.policy_tokens,
+            num_reward_tokens=ledger.reward_tokens,
+            num_policy_calls=ledger.policy_calls,
+            num_reward_calls=ledger.reward_calls,
         )
 
     def _add_result(self, result: RowResult) -> None:

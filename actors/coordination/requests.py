@@ -26,16 +26,6 @@ class Ledger:
     num_under_way: int = 0
     _is_settled: asyncio.Event = field(default_factory=asyncio.Event)
 
-    @property
-    def costs(self) -> dict[str, int]:
-        """The columns of a row's result that say what it cost."""
-        return {
-            "num_policy_tokens": self.policy_tokens,
-            "num_reward_tokens": self.reward_tokens,
-            "num_policy_calls": self.policy_calls,
-            "num_reward_calls": self.reward_calls,
-        }
-
     async def settled(self) -> None:
         """Wait until the cost of cancelled requests that a model had begun is known too."""
         while self.num_under_way:

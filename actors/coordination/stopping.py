@@ -4,6 +4,7 @@ A stop sequence may span segments and need not meet the borders of tokens, so it
 in the text of the whole response. The token that completes it is the response's last, as an end token would be.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable
 
 import numpy as np
@@ -35,7 +36,7 @@ def end_at_stop(segment: Segment, response_tokens: TokenArray, stop: tuple[str, 
 
     if not stop or not is_stopped(len(segment.tokens)):
         return segment
-    num_tokens = next(count for count in range(1, len(segment.tokens) + 1) if is_stopped(count))
+    num_tokens = bisect_left(range(len(segment.tokens)), True, lo=1, key=is_stopped)  # decoding is what costs
     return Segment(segment.tokens[:num_tokens], finished=True)
 
 

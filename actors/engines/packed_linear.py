@@ -42,6 +42,7 @@ class PackedWeight:
         if inputs is not self.inputs or self.outputs[layer] is None:
             self.inputs, self.outputs = inputs, list(torch.split_with_sizes(self._product(inputs), self.sizes, dim=-1))
         output, self.outputs[layer] = self.outputs[layer], None
+        assert output is not None
         if not any(other is not None for other in self.outputs):
             self.inputs = None
         return output

@@ -1,6 +1,7 @@
 """A reward's model checks itself at load: a few random tokens through its engine against its own plain forward."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ def probe_tokens(model: PreTrainedModel) -> TokenArray:
     return np.random.default_rng(0).integers(size // 4, size, PROBE_TOKENS).astype(np.int32)
 
 
-def plain_output(model: PreTrainedModel, tokens: TokenArray) -> object:
+def plain_output(model: PreTrainedModel, tokens: TokenArray) -> Any:
     """What the model's own forward gives for one sequence; ask before slots and packing."""
     with torch.inference_mode():
         return model(input_ids=torch.from_numpy(tokens.astype(np.int64))[None].to(model.device), use_cache=False)

@@ -49,17 +49,15 @@ class Sampler:
         top_k_R = np.where(cohort.top_k_R > 0, np.minimum(cohort.top_k_R, vocabulary_size), vocabulary_size)
         greedy_R = cohort.temperature_R == 0
         subkeys = token_subkeys(cohort.row_keys_R, cohort.draw_keys_R3, int(cohort.num_tokens_R.max()))
-        tensors = (
-            np.where(greedy_R, 1.0, cohort.temperature_R).astype(np.float32),
-            greedy_R,
-            cohort.top_p_R.astype(np.float32),
-            top_k_R.astype(np.int64),
-            *subkeys,
-        )
         cuts_mass = bool((cohort.top_p_R < 1).any())
         is_cut = cuts_mass or bool((top_k_R < vocabulary_size).any())
         return cls(
-            *(torch.from_numpy(array).to(device) for array in tensors),
+            temperature_R=_tensor(np.where(greedy_R, 1.0, cohort.temperature_R).astype(np.float32), device),
+            greedy_R=_tensor(greedy_R, device),
+            top_p_R=_tensor(cohort.top_p_R.astype(np.float32), device),
+            top_k_R=_tensor(top_k_R.astype(np.int64), device),
+            subkey_0_RT=_tensor(subkeys[0], device),
+            subkey_1_RT=_tensor(subkeys[1], device),
             num_sorted=int(top_k_R.max()) if is_cut else 0,
             cuts_mass=cuts_mass,
             has_greedy=bool(greedy_R.any()),
@@ -133,7 +131,7 @@ class Sampler:
 
     def stops(self, logits_RV: torch.Tensor, token_index_R: torch.Tensor) -> torch.Tensor | None:
         """Whether each row's segment ends before this token, bool [R]; None when no row has an entropy stop."""
-        if self.stop_entropy_R is None:
+        if self.stop_entropy_R is None or self.stop_after_R is None:
             return None
         entropy_R = torch.special.entr(logits_RV.float().softmax(dim=-1)).sum(dim=-1)
         return (entropy_R >= self.stop_entropy_R) & (token_index_R >= self.stop_after_R)
@@ -182,8 +180,12 @@ def _bits(noise_bits: Callable[..., Any], *words: torch.Tensor) -> torch.Tensor:
     return bits
 
 
+def _tensor(array: npt.NDArray[Any], device: torch.device) -> torch.Tensor:
+    return torch.from_numpy(array).to(device)
+
+
 def _optional(array_R: npt.NDArray[Any] | None, device: torch.device) -> torch.Tensor | None:
-    return None if array_R is None else torch.from_numpy(array_R).to(device)
+    return None if array_R is None else _tensor(array_R, device)
 
 
 def gumbel(bits: torch.Tensor) -> torch.Tensor:

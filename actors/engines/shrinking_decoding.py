@@ -110,6 +110,7 @@ class ShrinkingDecoder:
         self.end_token_ids = end_token_ids
         self.sampling_s = 0.0
         self.num_calls = 0
+        self.sampler: Sampler | None = None
         self.abort_all()
 
     def abort_all(self) -> None:
@@ -121,14 +122,14 @@ class ShrinkingDecoder:
         rows = ActiveRows.of(call.cohort, self.num_calls)
         self.calls[self.num_calls] = call
         self.num_calls += 1
-        is_first = self.rows is None
-        self.rows = rows if self.rows is None else self.rows.join(rows)
-        self.sampler = sampler if is_first else self.sampler.join(sampler)
-        self.storage_rows_A, order = self.slots.cache.select(self.rows.slot_A)
-        self.rows, self.sampler = self.rows.take(order), self.sampler.take(torch.from_numpy(order))
+        if self.rows is not None and self.sampler is not None:
+            rows, sampler = self.rows.join(rows), self.sampler.join(sampler)
+        self.storage_rows_A, order = self.slots.cache.select(rows.slot_A)
+        self.rows, self.sampler = rows.take(order), sampler.take(torch.from_numpy(order))
 
     def step(self) -> list[Call]:
         rows = self.rows
+        assert rows is not None and self.sampler is not None
         logits_AV = self.slots.next_logits(self.storage_rows_A, rows.position_A, rows.token_A)
         sampling_started_s = time.perf_counter()
         index_A = torch.from_numpy(rows.num_drawn_A)
@@ -148,16 +149,16 @@ class ShrinkingDecoder:
             call.invalid_R[places] |= ~is_finite_A[mine]
         rows.num_drawn_A, rows.position_A, rows.left_A = rows.num_drawn_A + 1, rows.position_A + 1, rows.left_A - 1
         done_A = ended_A | stopped_A | (rows.left_A == 0)
-        return self._retire(done_A) if done_A.any() else []
+        return self._retire(rows, self.sampler, done_A) if done_A.any() else []
 
-    def _retire(self, done_A: npt.NDArray[np.bool_]) -> list[Call]:
+    def _retire(self, under_way: ActiveRows, sampler: Sampler, done_A: npt.NDArray[np.bool_]) -> list[Call]:
         """Let rows go; returns the calls that have none left."""
-        done, rows = self.rows.take(done_A), self.rows.take(~done_A)
+        done, rows = under_way.take(done_A), under_way.take(~done_A)
         for number, row, slot in zip(done.call_A.tolist(), done.row_A.tolist(), done.slot_A.tolist(), strict=True):
             self.slots.table.set(slot, self.calls[number].held_tokens(row))
         ended = [self.calls.pop(number) for number in set(done.call_A.tolist()) - set(rows.call_A.tolist())]
         self.rows = rows if len(rows.row_A) else None
         if self.rows is not None:
-            self.sampler = self.sampler.take(torch.from_numpy(np.flatnonzero(~done_A)))
+            self.sampler = sampler.take(torch.from_numpy(np.flatnonzero(~done_A)))
             self.storage_rows_A = self.storage_rows_A[~done_A]
         return ended

@@ -10,6 +10,7 @@ Axes: R rows of the cohort, W rows of a step (R and fillers), T tokens of the se
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -157,7 +158,7 @@ class StaticDecoder:
         return graph.replay
 
     @property
-    def pool(self) -> tuple[int, int] | None:
+    def pool(self) -> Any:
         """The memory that all captured steps share; only one of them runs at a time."""
         if not hasattr(self, "_pool"):
             self._pool = torch.cuda.graph_pool_handle()

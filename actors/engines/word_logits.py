@@ -44,7 +44,7 @@ def load_word_engine(section: RewardModel, engine: EngineConfig, tokens: Sequenc
     Raises:
         ConfigError: the model gives other logits in it than by itself.
     """
-    model = load_model(AutoModelForCausalLM, section, **load_options(section))
+    model = load_model("reward", AutoModelForCausalLM, section, **load_options(section))
     probe = probe_tokens(model)
     expected = plain_output(model, probe).logits[0, -1, list(tokens)].tolist()
     head = WordHead(model, tokens)

@@ -41,5 +41,5 @@ def peak_bytes() -> int:
         return torch.cuda.max_memory_allocated() + CONTEXT_BYTES
     status = Path("/proc/self/status")
     if status.is_file():  # ru_maxrss keeps what the parent held when it forked
-        return int(re.search(r"VmHWM:\s+(\d+)", status.read_text())[1]) * 1024
+        return int(re.findall(r"VmHWM:\s+(\d+)", status.read_text())[0]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

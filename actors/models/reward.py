@@ -1,8 +1,5 @@
 """The reward actor: a plain class around one reward; placement turns it into a Ray actor."""
 
-from functools import partial
-
-from actors.models.engine_holder import EngineHolder
 from actors.models.process_memory import peak_bytes
 from actors.rewards import load_reward
 from actors.rewards.interface import RewardContext
@@ -11,7 +8,7 @@ from pipeline.protocol import ScoreCohort, Scores
 
 
 class RewardActor:
-    """Loads a reward once, then gives one number per row and call.
+    """Loads a reward once, then gives one number per row and call; as many calls may be under way as its traits say.
 
     Args:
         config: the reward's section of the config.
@@ -19,12 +16,11 @@ class RewardActor:
     """
 
     def __init__(self, config: RewardConfig, context: RewardContext) -> None:
-        self.holder = EngineHolder("reward", partial(load_reward, config, context))
+        self.reward = load_reward(config, context)
 
     def score(self, cohort: ScoreCohort) -> Scores:
         """The reward of every row of the cohort, or its fault; raises ModelOutOfMemory."""
-        with self.holder.engine() as reward:
-            return reward.score(cohort)
+        return self.reward.score(cohort)
 
     def ping(self) -> str:
         """Answers once the model is loaded."""

@@ -15,6 +15,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from actors.rendering.prompt_reader import Messages, messages_of
 from actors.rendering.text_runs import OpenText, Piece, RunTokenizer
 from pipeline.config.decoding import PromptAs
+from pipeline.config.model import ModelConfig
 from pipeline.errors import ConfigError, RowError
 from pipeline.records import PromptRow, TokenArray
 
@@ -34,7 +35,7 @@ class ChatReader:
 
     Args:
         role: "policy" or "reward", for messages.
-        model: a folder, or a Hugging Face name.
+        model: whose tokenizer it is.
         prompt_as: whether a text prompt is a user turn or goes in as it is.
         max_model_len: what a prompt must fit; None where that is not known yet.
         style: how a conversation is rendered.
@@ -46,12 +47,12 @@ class ChatReader:
     def __init__(
         self,
         role: str,
-        model: str,
+        model: ModelConfig,
         prompt_as: PromptAs,
         max_model_len: int | None,
         style: ChatStyle = ChatStyle(),
     ) -> None:
-        self.role, self.model = role, model
+        self.role, self.model = role, model.model
         self.tokenizer = load_tokenizer(role, model, style.trust_remote_code)
         if style.template_file is not None:
             self.tokenizer.chat_template = Path(style.template_file).expanduser().read_text("utf-8")
@@ -140,11 +141,11 @@ class ChatReader:
             raise ConfigError(f"the chat template of {self.model!r} cannot render an answer: {error}") from None
 
 
-def load_tokenizer(role: str, model: str, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+def load_tokenizer(role: str, model: ModelConfig, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
     try:
-        return AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
+        return AutoTokenizer.from_pretrained(model.model, revision=model.revision, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{role}.model {model!r}: no tokenizer: {str(error).splitlines()[0]}") from None
+        raise ConfigError(f"{role}.model {model.model!r}: no tokenizer: {str(error).splitlines()[0]}") from None
 
 
 def chat_pieces(

@@ -17,7 +17,7 @@ def make_reader(role: Role, model: ModelConfig, prompt_as: PromptAs, max_model_l
     style = ChatStyle()
     if isinstance(model, RewardModel):
         style = ChatStyle(model.template, model.drop_system, model.trust_remote_code)
-    return ChatReader(role, model.model, prompt_as, max_model_len, style)
+    return ChatReader(role, model, prompt_as, max_model_len, style)
 
 
 def share_vocabulary(policy: ModelConfig, reward: RewardModel) -> bool:
@@ -26,10 +26,10 @@ def share_vocabulary(policy: ModelConfig, reward: RewardModel) -> bool:
     Raises:
         ConfigError: one has no tokenizer.
     """
-    if "fake" in (policy.backend, reward.backend) or policy.model == reward.model:
+    if "fake" in (policy.backend, reward.backend) or (policy.model, policy.revision) == (reward.model, reward.revision):
         return True
     from actors.rendering.chat import load_tokenizer  # imports transformers
 
-    ours = load_tokenizer("policy", policy.model).get_vocab()
-    theirs = load_tokenizer("reward", reward.model, reward.trust_remote_code).get_vocab()
+    ours = load_tokenizer("policy", policy).get_vocab()
+    theirs = load_tokenizer("reward", reward, reward.trust_remote_code).get_vocab()
     return ours.items() <= theirs.items()

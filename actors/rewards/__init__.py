@@ -1,9 +1,11 @@
 """Rewards: one file a kind, each with `traits`, `load` and `shown`, found by the kind's name; and where the kind is a
 model, `needs`."""
 
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from actors.rewards.held import HeldReward
 from actors.rewards.interface import ModelNeeds, Reward, RewardContext, RewardTraits
 from pipeline.config.decoding import Decoding
 from pipeline.config.model_rewards import RewardModel
@@ -15,12 +17,17 @@ if TYPE_CHECKING:
 
 
 def traits_of(config: Decoding) -> RewardTraits:
-    """What the coordinator must know of a config's reward; loads tokenizers at most.
+    """What the coordinator must know of a config's reward; see `reward_traits`."""
+    return reward_traits(config.reward, RewardContext.of(config))
+
+
+def reward_traits(reward: RewardConfig, context: RewardContext) -> RewardTraits:
+    """What a reward can do; loads tokenizers at most.
 
     Raises:
         ConfigError: the reward cannot work with this policy.
     """
-    return _kind(config.reward).traits(config.reward, RewardContext.of(config))
+    return _kind(reward).traits(reward, context)
 
 
 def load_reward(reward: RewardConfig, context: RewardContext) -> Reward:
@@ -29,7 +36,8 @@ def load_reward(reward: RewardConfig, context: RewardContext) -> Reward:
     Raises:
         ConfigError: a model cannot be loaded, or is none.
     """
-    return _kind(reward).load(reward, context)
+    load = partial(_kind(reward).load, reward, context)
+    return HeldReward(load) if reward.models else load()
 
 
 def model_needs(section: RewardModel, config: "PreTrainedConfig", context: RewardContext) -> ModelNeeds:

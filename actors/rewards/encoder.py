@@ -99,7 +99,7 @@ def needs(section: EncoderReward, config: PreTrainedConfig, context: RewardConte
 
 def load(section: EncoderReward, context: RewardContext) -> PairReward:
     """The tokenizer and the model."""
-    model = packed(load_model(AutoModelForSequenceClassification, section, **load_options(section)))
+    model = packed(load_model("reward", AutoModelForSequenceClassification, section, **load_options(section)))
     _check_encoder(section, model)
     return PairReward(PairReader(section, model.config), model, label_weights(section.model, section, model.config))
 

@@ -31,16 +31,19 @@ class RewardContext:
         policy: whose tokens the responses are; None where they come as text only.
         engine: the shape of a cache; `slots` are the reward actor's own.
         prompt_as: how a text prompt is read.
+        num_actors: reward actors of the run, which share what there is only once.
     """
 
     policy: ModelConfig | None
     engine: EngineConfig
     prompt_as: PromptAs
+    num_actors: int = 1
 
     @classmethod
     def of(cls, config: Decoding) -> "RewardContext":
         engine = config.engine if config.engine.slots is None else config.reward_engine
-        return cls(config.policy, engine, config.prompt_as)
+        num_actors = config.cluster.cells * config.cluster.rewards_per_cell
+        return cls(config.policy, engine, config.prompt_as, num_actors)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,7 @@ class ModelNeeds:
 
 
 class Reward(Protocol):
-    """A loaded reward."""
+    """A loaded reward, called by as many threads at once as its traits say."""
 
     def score(self, cohort: ScoreCohort) -> Scores:
         """One number per row, or the row's fault."""

@@ -50,7 +50,7 @@ def shown(section: TokenLogitReward, context: RewardContext, row: PromptRow) -> 
 def _reader(section: TokenLogitReward, context: RewardContext) -> JudgeReader:
     engine: Any = context.engine
     style = ChatStyle(trust_remote_code=section.trust_remote_code)
-    reader = ChatReader("reward", section.model, section.wrap, engine.max_model_len, style)
+    reader = ChatReader("reward", section, section.wrap, engine.max_model_len, style)
     reader.check(reads_text=True)
     return JudgeReader(reader, section, engine.max_model_len or 2**31, 4 * (engine.slots or 1))
 

@@ -8,27 +8,36 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from actors.serving.api_errors import ApiError
-from actors.serving.request_schema import ChatRequest, CompletionRequest, GenerationRequest, StarsOptions, invalid
+from actors.serving.request_schema import ChatRequest, CompletionRequest, GenerationRequest
 from actors.serving.server_config import LimitsConfig, ServeConfig
+from actors.serving.strategy_choice import check_allowed, plan_strategy
 from pipeline.dataset.rows import check_row
-from pipeline.records import PromptRow
+from pipeline.records import PromptRow, TokenArray
 from pipeline.strategies import StrategyConfig
-
-STRATEGY: TypeAdapter[StrategyConfig] = TypeAdapter(StrategyConfig)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a request amounts to: its choices, and how all of them are answered."""
+    """What a request amounts to: its choices, and how all of them are answered.
+
+    Args:
+        request_id: the reply's id.
+        rows: one per choice.
+        strategy: of all of them.
+        stop: texts that end a response.
+        choices_per_prompt: rows of one prompt stand together.
+        param: the request's field that holds the prompts.
+        prompts: the tokens of each prompt, once they are known (`actors.serving.prompt_queue`).
+    """
 
     request_id: str
     rows: tuple[PromptRow, ...]
     strategy: StrategyConfig
     stop: tuple[str, ...]
     choices_per_prompt: int = 1
+    param: str = "messages"
+    prompts: tuple[TokenArray, ...] = ()
 
     def prompt_of(self, choice: int) -> int:
         """Which of the request's prompts a choice answers."""
@@ -62,14 +71,19 @@ def _plan(request_id: str, request: GenerationRequest, config: ServeConfig, prom
     limits, num_choices = config.serve.limits, (request.n or 1) * len(prompts)
     if num_choices > limits.max_choices:
         raise ApiError(400, f"{num_choices} choices; this server allows {limits.max_choices}", "n", "limit_exceeded")
+    check_allowed(request, config)
     sampling = _sampling(request, config)
     strategy = plan_strategy(request.stars, config)
     ids = [_row_id(request, request_id, number) for number in range(num_choices)]
-    rows = tuple(check_row(i, row_id, *prompts[i // (request.n or 1)], sampling) for i, row_id in enumerate(ids))
+    rows = tuple(
+        check_row(i, row_id, prompts[i // (request.n or 1)][0], prompts[i // (request.n or 1)][1], sampling)
+        for i, row_id in enumerate(ids)
+    )
     for row in rows:
         if row.error_type is not None:
             raise ApiError(400, row.error or "", param, row.error_type)
-    return Plan(request_id, rows, strategy, sampling.get("stop", config.generation.stop), request.n or 1)
+    stop = sampling.get("stop", config.generation.stop)
+    return Plan(request_id, rows, strategy, stop, request.n or 1, param)
 
 
 def _row_id(request: GenerationRequest, request_id: str, number: int) -> str:
@@ -84,6 +98,7 @@ def _sampling(request: GenerationRequest, config: ServeConfig) -> dict[str, Any]
     limit = min(limits.max_new_tokens or 2**31, (config.engine.max_model_len or 2**31) - 1)
     if most is not None and most > limit:
         raise ApiError(400, f"max_tokens is {most}; this server allows {limit}", "max_tokens", "limit_exceeded")
+    _check_stops(request.stops, limits)
     given = {
         "max_new_tokens": most,
         "temperature": request.temperature,
@@ -95,30 +110,12 @@ def _sampling(request: GenerationRequest, config: ServeConfig) -> dict[str, Any]
     return {name: value for name, value in given.items() if value is not None}
 
 
-def plan_strategy(options: StarsOptions, config: ServeConfig) -> StrategyConfig:
-    """The server's strategy with the request's knobs, or another one, begun anew as on the command line."""
-    own = config.strategy
-    name = options.strategy or own.name
-    fields = own.model_dump() if name == own.name else {"name": name}
-    try:
-        strategy = STRATEGY.validate_python(fields | options.knobs | {"name": name})
-    except ValidationError as error:
-        problem = error.errors()[0]
-        if problem["type"].startswith("union_tag"):
-            raise ApiError(
-                400, f"stars.strategy: no strategy {name[:50]!r}", "stars.strategy", "invalid_value"
-            ) from None
-        raise invalid({**problem, "loc": problem["loc"][1:]}, "stars.") from None
-    _check_cost(strategy, config.serve.limits, config.engine.slots or 1)
-    return strategy
-
-
-def _check_cost(strategy: StrategyConfig, limits: LimitsConfig, slots: int) -> None:
-    for what, cost, limit in (
-        ("draws of each token", strategy.max_draws, limits.max_draws),
-        ("lanes", strategy.num_lanes, min(limits.max_lanes, slots)),
-    ):
-        if cost > limit:
-            raise ApiError(
-                400, f"stars: {strategy.name} needs up to {cost} {what}; here are {limit}", "stars", "limit_exceeded"
-            )
+def _check_stops(stops: tuple[str, ...], limits: LimitsConfig) -> None:
+    if len(stops) > limits.max_stops:
+        what = f"stop: {len(stops)} texts; this server allows {limits.max_stops}"
+        raise ApiError(400, what, "stop", "limit_exceeded")
+    longest = limits.max_stop_characters
+    for number, stop in enumerate(stops):
+        if len(stop) > longest:
+            what = f"stop[{number}]: {len(stop)} characters; this server allows {longest}"
+            raise ApiError(400, what, f"stop[{number}]", "limit_exceeded")

@@ -1,10 +1,9 @@
 """The HTTP interface: OpenAI's endpoints over one coordinator. Whatever goes wrong leaves as OpenAI's error object."""
 
 import asyncio
-import hashlib
-import hmac
 import html
 import logging
+import time
 from collections.abc import Coroutine
 from importlib.resources import files
 from typing import Any, TypeVar
@@ -14,11 +13,17 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from actors.coordination.coordinator import SegmentCoordinator
+from actors.rendering.readers import make_reader
+from actors.serving.admission import Admission
 from actors.serving.answer_plan import Plan, plan_chat, plan_completion
 from actors.serving.api_errors import ApiError, server_failed
-from actors.serving.generation import Admission, Generation
+from actors.serving.api_keys import client_of
+from actors.serving.fair_slots import FairSlots
+from actors.serving.generation import Answering, Generation
 from actors.serving.handles import ReplicaSupervisor
+from actors.serving.prompt_queue import PromptQueue
 from actors.serving.replies import Endpoint, Replies
+from actors.serving.request_guard import RequestGuard
 from actors.serving.request_schema import ChatRequest, CompletionRequest, GenerationRequest, parse
 from actors.serving.server_config import ServeConfig
 from actors.serving.server_metrics import ServerMetrics, Watch
@@ -28,7 +33,10 @@ from pipeline.records import RowResult
 T = TypeVar("T")
 logger = logging.getLogger("ray.serve")
 HEALTH_TIMEOUT_S = 3.0
-PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+PAGE_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
 
 
 class Server:
@@ -38,43 +46,59 @@ class Server:
         config: with `engine.slots` and `engine.max_model_len` set.
         policies: handles of the policies.
         rewards: handles of the reward models.
-        api_key_digest: SHA-256 of the key that requests must carry; None asks for none.
+        api_key_digests: SHA-256 of each key that requests may carry; none: no key is asked for.
     """
 
     def __init__(
-        self, config: ServeConfig, policies: list[Any], rewards: list[Any], api_key_digest: bytes | None = None
+        self, config: ServeConfig, policies: list[Any], rewards: list[Any], api_key_digests: tuple[bytes, ...] = ()
     ) -> None:
         self.config = config
         self.models = [*policies, *rewards]
-        self.api_key_digest = api_key_digest
+        self.api_key_digests = api_key_digests
         roles = {"policy": policies, "reward": rewards}
         supervisors = {role: [ReplicaSupervisor(f"{role}-{i}") for i in range(len(h))] for role, h in roles.items()}
         self.coordinator = SegmentCoordinator(config, policies, rewards, supervisors=supervisors)
-        self.admission = Admission(config.serve.max_ongoing_requests, config.serve.retry_after_s)
+        assert config.engine.max_model_len is not None
+        reader = make_reader("policy", config.policy, config.prompt_as, config.engine.max_model_len)
+        self.prompts = PromptQueue(reader, config.engine.max_model_len)
+        limits = config.serve.limits
+        self.admission = Admission(config.serve.max_ongoing_requests, limits.max_request_s)
+        slots = FairSlots(self.coordinator.slots.num_slots, limits.max_client_share)
+        self.answering = Answering(self.coordinator, self.admission, slots, limits.max_request_s)
         self.metrics = ServerMetrics()
+        self.started = int(time.time())
 
     async def answer(self, endpoint: Endpoint, request: Request) -> Response:
         """One request to a generating endpoint."""
         try:
-            self.check_key(request)
+            client = self.client_of(request)
             body = await self._body(request)
             if endpoint == "chat":
                 chat = parse(ChatRequest, body)
-                return await self._generate(endpoint, request, chat, plan_chat(chat, self.config))
+                return await self._generate(endpoint, request, client, chat, plan_chat(chat, self.config))
             completion = parse(CompletionRequest, body)
-            return await self._generate(endpoint, request, completion, plan_completion(completion, self.config))
+            plan = plan_completion(completion, self.config)
+            return await self._generate(endpoint, request, client, completion, plan)
         except ApiError as error:
             self.metrics.requests.labels(endpoint, str(error.status)).inc()
             raise
 
-    def check_key(self, request: Request) -> None:
-        """Raises ApiError 401; how long it takes tells nothing about the key."""
-        if self.api_key_digest is None:
-            return
-        scheme, _, key = request.headers.get("authorization", "").partition(" ")
-        digest = hashlib.sha256(key.strip().encode("utf-8", "surrogateescape")).digest()
-        if not hmac.compare_digest(digest, self.api_key_digest) or scheme.lower() != "bearer":
-            raise ApiError(401, "the API key is missing or wrong", code="invalid_api_key")
+    def client_of(self, request: Request) -> str:
+        """Whose request it is; raises ApiError 401."""
+        return client_of(request, self.api_key_digests)
+
+    def model(self) -> dict[str, Any]:
+        """The model as OpenAI lists one, with how it answers and what a request may set."""
+        config = self.config
+        stars = {"strategy": config.strategy.model_dump(), "allow": list(config.serve.allow)}
+        return {
+            "id": config.served_name,
+            "object": "model",
+            "created": self.started,
+            "owned_by": "stars",
+            "max_model_len": config.engine.max_model_len,
+            "stars": stars,
+        }
 
     async def are_models_up(self) -> bool:
         """Whether all models answer at once."""
@@ -101,16 +125,19 @@ class Server:
         except TimeoutError:
             raise ApiError(408, "the body did not come in time", code="timeout") from None
 
-    async def _generate(self, endpoint: Endpoint, http: Request, request: GenerationRequest, plan: Plan) -> Response:
+    async def _generate(
+        self, endpoint: Endpoint, http: Request, client: str, request: GenerationRequest, plan: Plan
+    ) -> Response:
         if request.stream_options is not None and not request.stream:
             raise ApiError(400, "stream_options needs stream", "stream_options", "invalid_value")
-        generation = Generation(plan, self.coordinator, self.admission)
+        generation = Generation(plan, self.answering, client)
         replies, watch = (
             Replies(endpoint, self.config.served_name, generation),
             Watch(self.metrics, endpoint, generation),
         )
         is_streaming = False
         try:
+            await while_connected(http, generation.begin(self.prompts, self.config))
             if request.stream:
                 include_usage = request.stream_options is not None and request.stream_options.include_usage
                 begun = event_stream(generation, replies, watch, request.stars.show_rejected, include_usage)
@@ -147,7 +174,8 @@ async def while_connected(http: Request, work: Coroutine[Any, Any, T]) -> T:
 
 def build_api(server: Server) -> FastAPI:
     """The routes."""
-    api = FastAPI(title="STARS", docs_url=None, redoc_url=None, openapi_url=None)
+    api = FastAPI(title="STARS", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+    api.add_middleware(RequestGuard, hosts=(server.config.serve.host, *server.config.serve.allowed_hosts))
     page = files("actors.serving").joinpath("page.html").read_text(encoding="utf-8")
     page = page.replace("MODEL_NAME", html.escape(server.config.served_name))
 
@@ -167,15 +195,15 @@ def build_api(server: Server) -> FastAPI:
 
     @api.get("/v1/models")
     async def models(request: Request) -> dict[str, Any]:
-        server.check_key(request)
-        return {"object": "list", "data": [_model(server.config.served_name)]}
+        server.client_of(request)
+        return {"object": "list", "data": [server.model()]}
 
     @api.get("/v1/models/{name:path}")
     async def model(name: str, request: Request) -> dict[str, Any]:
-        server.check_key(request)
+        server.client_of(request)
         if name != server.config.served_name:
             raise ApiError(404, f"the model {name!r} does not exist", "model", "model_not_found")
-        return _model(name)
+        return server.model()
 
     @api.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:
@@ -187,10 +215,6 @@ def build_api(server: Server) -> FastAPI:
 
     _handle_errors(api)
     return api
-
-
-def _model(name: str) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": 0, "owned_by": "stars"}
 
 
 def _handle_errors(api: FastAPI) -> None:

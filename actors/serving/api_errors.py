@@ -2,7 +2,8 @@
 
 ApiError
 ├── status 400  a field that is wrong, unsupported or beyond a limit; `param` names it
-├── status 401, 404, 405, 408, 413, 429   key, path or model, method, slow body, large body, too many requests
+├── status 401, 403, 404, 405   key, a foreign page or host, path or model, method
+├── status 408, 413, 415, 429   slow body, large body, not sent as JSON, too many requests
 └── status 500, 503   the server's own fault; the message says that much and the log says the rest
 """
 

@@ -4,24 +4,21 @@ Every policy and reward model of the cell is a deployment of one replica, becaus
 them has cached; the ingress is one replica too, since one coordinator makes the fullest cohorts.
 """
 
-import hashlib
-import os
 from typing import Any
 
 from ray import serve
 from ray.serve import Application
 
-from actors.cluster.placement import hidden_gpus
-from actors.models.policy import MAX_CONCURRENT_CALLS, PolicyActor
-from actors.models.reward import RewardActor
+from actors.cluster.placement import ActorKind, hidden_gpus, policy_actor, reward_actor
+from actors.rewards import traits_of
 from actors.rewards.interface import RewardContext
+from actors.serving.api_keys import read_digests
 from actors.serving.ingress import Ingress
 from actors.serving.server_config import ServeConfig
 from actors.startup.ready_models import check_models, placed_models
-from pipeline.errors import ConfigError
 
 MANY = 10_000  # the ingress itself refuses what is too much, in microseconds; Serve must let it
-MODEL_CALLS = MAX_CONCURRENT_CALLS + 8  # pings come beside the coordinator's calls
+PINGS = 8  # they come beside the coordinator's calls
 
 
 def build_application(config: ServeConfig) -> Application:
@@ -31,27 +28,31 @@ def build_application(config: ServeConfig) -> Application:
     Raises:
         ConfigError: it cannot fit, or the API key is missing.
     """
-    digest, cluster = _api_key_digest(config), config.cluster
+    digests, cluster = read_digests(config.serve.api_key_env), config.cluster
     with placed_models(check_models(config)) as placed:  # given back at once, since Serve does the placing itself
         shares = placed.reservation.shares
         config = config.model_copy(update={"engine": placed.decoding.engine})
+    of_policy, of_reward = policy_actor(shares.policy), reward_actor(config.reward, traits_of(config), shares.reward)
     policies = [
-        _model(PolicyActor, f"policy-{i}", shares.policy, config).bind(config.policy, config.engine)
+        _model(of_policy, f"policy-{i}", config).bind(config.policy, config.engine)
         for i in range(cluster.policies_per_cell)
     ]
     rewards = [
-        _model(RewardActor, f"reward-{i}", shares.reward, config).bind(config.reward, RewardContext.of(config))
+        _model(of_reward, f"reward-{i}", config).bind(config.reward, RewardContext.of(config))
         for i in range(cluster.rewards_per_cell)
     ]
     ingress = serve.deployment(serve.ingress()(Ingress), name="ingress")
     options = _options(config, {"num_cpus": 0}) | {"max_ongoing_requests": MANY}
-    return ingress.options(**options).bind(config, policies, rewards, digest)
+    return ingress.options(**options).bind(config, policies, rewards, digests)
 
 
-def _model(actor_class: type, name: str, num_gpus: float, config: ServeConfig) -> serve.Deployment:
-    runtime = {"env_vars": hidden_gpus(num_gpus)}
-    options = _options(config, {"num_cpus": 0, "num_gpus": num_gpus, "runtime_env": runtime})
-    return serve.deployment(actor_class, name=name).options(**options, max_ongoing_requests=MODEL_CALLS)
+def _model(kind: ActorKind, name: str, config: ServeConfig) -> serve.Deployment:
+    runtime = {"env_vars": hidden_gpus(kind.num_gpus)}
+    options = _options(config, {"num_cpus": kind.num_cpus, "num_gpus": kind.num_gpus, "runtime_env": runtime})
+    quiet = {"enable_access_log": False}  # a line per model call would be most of the log
+    return serve.deployment(kind.actor_class, name=name).options(
+        **options, max_ongoing_requests=kind.max_calls + PINGS, logging_config=quiet
+    )
 
 
 def _options(config: ServeConfig, actor_options: dict[str, Any]) -> dict[str, Any]:
@@ -61,14 +62,3 @@ def _options(config: ServeConfig, actor_options: dict[str, Any]) -> dict[str, An
         "health_check_period_s": config.serve.health_check_period_s,
         "health_check_timeout_s": config.serve.health_check_timeout_s,
     }
-
-
-def _api_key_digest(config: ServeConfig) -> bytes | None:
-    """Only a digest of the key goes to the cluster."""
-    name = config.serve.api_key_env
-    if name is None:
-        return None
-    key = os.environ.get(name, "").strip()
-    if not key:
-        raise ConfigError(f"serve.api_key_env: the environment variable {name} is not set")
-    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()

@@ -15,13 +15,13 @@ class Ingress:
         config: with `engine.slots` and `engine.max_model_len` set.
         policies: deployment handles of the policies.
         rewards: deployment handles of the reward models.
-        api_key_digest: see `actors.serving.api.Server`.
+        api_key_digests: see `actors.serving.api.Server`.
     """
 
     def __init__(
-        self, config: ServeConfig, policies: list[Any], rewards: list[Any], api_key_digest: bytes | None
+        self, config: ServeConfig, policies: list[Any], rewards: list[Any], api_key_digests: tuple[bytes, ...]
     ) -> None:
-        self.server = Server(config, policies, rewards, api_key_digest)
+        self.server = Server(config, policies, rewards, api_key_digests)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return build_api(self.server)

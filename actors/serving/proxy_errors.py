@@ -1,11 +1,7 @@
-"""Serve's proxy answers for a replica that died: in plain words, or by breaking off. This puts OpenAI's shape on it.
-
-Serve asks for `middlewares` in every proxy (RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH).
-"""
+"""Serve's proxy answers for a replica that died: in plain words, or by breaking off. This puts OpenAI's shape on it."""
 
 import json
 
-from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from actors.serving.api_errors import ApiError
@@ -17,11 +13,6 @@ BY_STATUS = {
 }
 BROKEN = ApiError(500, "the server stopped while it answered; try again", code="replica_died")
 JSON_HEADERS = [(b"content-type", b"application/json"), (b"retry-after", b"5")]
-
-
-def middlewares() -> list[Middleware]:
-    """What Serve puts around its proxy."""
-    return [Middleware(ErrorShape)]
 
 
 class ErrorShape:

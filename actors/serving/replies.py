@@ -44,13 +44,13 @@ class Replies:
 
     def silent_chunk(self, choice: int, stars: dict[str, Any]) -> bytes:
         """News without text."""
-        body = {"delta": {}} if self.endpoint == "chat" else {"text": ""}
+        body: dict[str, Any] = {"delta": {}} if self.endpoint == "chat" else {"text": ""}
         return self._chunk([{"index": choice, **body, "logprobs": None, "finish_reason": None}], stars)
 
     def finish_chunk(self, choice: int) -> bytes:
         """The end of one choice."""
         result = self.generation.results[choice]
-        body = {"delta": {}} if self.endpoint == "chat" else {"text": ""}
+        body: dict[str, Any] = {"delta": {}} if self.endpoint == "chat" else {"text": ""}
         ended = [{"index": choice, **body, "logprobs": None, "finish_reason": result.finish_reason}]
         return self._chunk(ended, self._stars_of(choice, result))
 
@@ -85,8 +85,9 @@ class Replies:
             "acceptance": accepted / attempts if attempts else None,
             "attempts": attempts or None,
             "segments": [asdict(segment) for segment in result.segments],
-            "policy_tokens": result.num_policy_tokens,
-            "reward_tokens": result.num_reward_tokens,
+            "policy_tokens": result.num_policy_tokens or None,
+            "reward_tokens": result.num_reward_tokens or None,
+            "cut_off": choice in self.generation.cut_off,
         }
 
     def _whole_choice(self, index: int, result: RowResult) -> dict[str, Any]:

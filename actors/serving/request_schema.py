@@ -8,12 +8,13 @@ import difflib
 import re
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
 from actors.serving.api_errors import ApiError
 
 UNION_MEMBER = re.compile(r"str|int|constrained-.*|.*\[.*")
+MANY = Field(max_length=2048, fail_fast=True)  # of a million wrong items, one is enough to know
 StopSequence = Annotated[str, Field(min_length=1)]
 NEUTRAL: dict[str, tuple[Any, ...]] = {
     "best_of": (1,),
@@ -33,6 +34,10 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "tools": ([],),
 }
 IGNORED = frozenset({"metadata", "prompt_cache_key", "safety_identifier", "user"})  # about the client, not the answer
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
 
 
 class Body(BaseModel):
@@ -74,7 +79,7 @@ class GenerationRequest(Body):
     temperature: float | None = Field(None, ge=0.0, le=100.0)
     top_p: float | None = Field(None, gt=0.0, le=1.0)
     seed: int | None = Field(None, ge=0, lt=2**63)
-    stop: StopSequence | Annotated[list[StopSequence], Field(max_length=16)] | None = None
+    stop: Annotated[list[StopSequence], BeforeValidator(_as_list)] | None = None
     n: int | None = Field(None, ge=1)
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -86,7 +91,7 @@ class GenerationRequest(Body):
 
     @property
     def stops(self) -> tuple[str, ...]:
-        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+        return tuple(self.stop or ())
 
 
 class TextPart(Body):
@@ -96,7 +101,7 @@ class TextPart(Body):
 
 class Message(Body):
     role: str
-    content: str | list[TextPart]
+    content: str | Annotated[list[TextPart], MANY]
     name: str | None = None
 
     @property
@@ -105,7 +110,7 @@ class Message(Body):
 
 
 class ChatRequest(GenerationRequest):
-    messages: list[Message]
+    messages: Annotated[list[Message], MANY]
     max_completion_tokens: int | None = Field(None, ge=1)
 
     @property
@@ -114,7 +119,7 @@ class ChatRequest(GenerationRequest):
 
 
 class CompletionRequest(GenerationRequest):
-    prompt: str | Annotated[list[str], Field(min_length=1)]
+    prompt: str | Annotated[list[str], Field(min_length=1, max_length=2048, fail_fast=True)]
 
     @property
     def prompts(self) -> list[str]:

@@ -4,7 +4,8 @@ import time
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from actors.serving.generation import Admission, Generation
+from actors.serving.admission import Admission
+from actors.serving.generation import Generation
 from pipeline.records import RowResult
 from pipeline.runs.usage import CoordinatorUsage
 

@@ -1,16 +1,14 @@
 """The text of a response that grows: what of it is final and may be sent.
 
-Invariant: the deltas of a stream, joined, are the text of the whole response. The response so far is decoded anew each
-time, since tokens merge; characters that may still change (the bytes of half a character, the beginning of a stop
-sequence) are held back.
+Invariants: the deltas of a stream, joined, are the text of the whole response; characters that may still change (the
+bytes of half a character, the beginning of a stop sequence) are held back. The response so far is decoded anew each
+time, since tokens merge; the work for a segment is linear in its length and in that of the stop sequences.
 """
 
 from collections.abc import Callable
 
-from actors.coordination.stopping import text_before_stop
+from actors.coordination.stopping import HALF_CHARACTER, text_before_stop
 from pipeline.records import TokenArray
-
-HALF_CHARACTER = "\ufffd"
 
 
 class TextStream:
@@ -24,6 +22,7 @@ class TextStream:
     def __init__(self, text: Callable[[TokenArray], str], stop: tuple[str, ...]) -> None:
         self.text = text
         self.stop = stop
+        self.borders = [_borders(sequence) for sequence in stop]
         self.sent = ""
 
     def grow(self, response_tokens: TokenArray) -> str:
@@ -36,14 +35,32 @@ class TextStream:
 
     def _final_part(self, so_far: str) -> str:
         so_far = so_far.rstrip(HALF_CHARACTER)
-        for sequence in self.stop:
-            for length in range(len(sequence) - 1, 0, -1):
-                if so_far.endswith(sequence[:length]):
-                    so_far = so_far[: len(so_far) - length]
-                    break
-        return so_far
+        held = (_begun(so_far, sequence, borders) for sequence, borders in zip(self.stop, self.borders, strict=True))
+        return so_far[: len(so_far) - max(held, default=0)]
 
     def _send(self, text: str) -> str:
         delta = text[len(self.sent) :]
         self.sent += delta
         return delta
+
+
+def _begun(text: str, sequence: str, borders: list[int]) -> int:
+    """How many characters of `sequence`, which `text` does not hold, stand at the end of `text`."""
+    matched = 0
+    for character in text[len(text) - min(len(text), len(sequence) - 1) :]:
+        while matched and sequence[matched] != character:
+            matched = borders[matched - 1]
+        matched += sequence[matched] == character
+    return matched
+
+
+def _borders(sequence: str) -> list[int]:
+    """For every beginning of `sequence`, the length of its longest own beginning that is also its end: what is still
+    matched where the next character does not fit (Knuth, Morris, Pratt)."""
+    borders = [0] * len(sequence)
+    for i in range(1, len(sequence)):
+        length = borders[i - 1]
+        while length and sequence[length] != sequence[i]:
+            length = borders[length - 1]
+        borders[i] = length + (sequence[length] == sequence[i])
+    return borders

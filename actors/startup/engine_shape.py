@@ -6,6 +6,7 @@ slots give way first, as long as there are enough of them to keep the models bus
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from actors.engines.backends import Role
 from actors.startup.memory import JoinedMemory, MemoryNeed, ModelMemory, gigabytes
@@ -107,21 +108,26 @@ def _shape(engine: EngineConfig, bounds: ShapeBounds, fits: Callable[[int, int],
     """Slots and tokens; None when not even the least fits."""
     slots, length, lanes, limit = engine.slots, engine.max_model_len, bounds.num_lanes, bounds.max_model_len
     shortest, most_slots = bounds.shortest, max(USUAL_SLOTS, lanes)
-    tries = [(lanes, most_slots, length, length)]
+    enough = max(ENOUGH_SLOTS, lanes)
     if slots is not None:
         tries = [(slots, slots, length or shortest, length or limit)]
-    elif length is None:
-        enough = max(ENOUGH_SLOTS, lanes)
+    elif length is not None:
+        tries = [(lanes, most_slots, length, length)]
+    else:
         tries = [
             (enough, most_slots, limit, limit),
             (enough, enough, shortest, limit),
             (lanes, enough, shortest, shortest),
         ]
     for least_slots, most, least_length, longest in tries:
-        found_slots = _largest(least_slots, most, lambda n, at=least_length: fits(n, at))
+        found_slots = _largest(least_slots, most, partial(_swapped, fits, least_length))
         if found_slots is not None:
-            return found_slots, _largest(least_length, longest, lambda n, at=found_slots: fits(at, n)) or least_length
+            return found_slots, _largest(least_length, longest, partial(fits, found_slots)) or least_length
     return None
+
+
+def _swapped(fits: Callable[[int, int], bool], length: int, slots: int) -> bool:
+    return fits(slots, length)
 
 
 def _largest(least: int, most: int, fits: Callable[[int], bool]) -> int | None:

@@ -34,7 +34,7 @@ def find_memory_pools(model_configs: ModelConfigs, reservation: Reservation) -> 
     if on_gpu and len(bundles := shares.bundles(cluster)) == 1:
         pools.append(MemoryPool(on_gpu, free_gpu_memory(reservation, 0, bundles[0]), counts, cluster))
     else:
-        for role, memory in on_gpu.items():
+        for role, joined in on_gpu.items():
             free_bytes = free_gpu_memory(reservation, first[role], gpus[role])
-            pools.append(MemoryPool({role: memory}, free_bytes, {role: 1}, cluster))
+            pools.append(MemoryPool({role: joined}, free_bytes, {role: 1}, cluster))
     return pools

@@ -84,7 +84,7 @@ def _read_config(role: Role, section: ModelConfig) -> "PreTrainedConfig":
 
     trusts = isinstance(section, RewardModel) and section.trust_remote_code
     try:
-        return AutoConfig.from_pretrained(section.model, trust_remote_code=trusts)
+        return AutoConfig.from_pretrained(section.model, revision=section.revision, trust_remote_code=trusts)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{role}.model {section.model!r}: {str(error).splitlines()[0]}") from None
 

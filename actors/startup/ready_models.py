@@ -8,15 +8,19 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import ray
+
 from actors.cluster.gpu_reservation import Reservation, reserved
 from actors.cluster.placement import Models, start_models, stop_models
 from actors.cluster.session import cluster
 from actors.engines.backends import Role
 from actors.rewards.interface import RewardContext
 from actors.startup.engine_shape import MemoryPool, ShapeBounds, expected_peaks, fit_engine
+from actors.startup.hub_commits import at_commits
 from actors.startup.memory_pools import find_memory_pools
 from actors.startup.model_limits import ModelConfigs, longest_model_len, read_model_configs
 from pipeline.config.decoding import Decoding
+from pipeline.errors import ConfigError
 
 Report = Callable[[str], None]
 
@@ -54,12 +58,13 @@ class ReadyModels:
 
 
 def check_models(*decodings: Decoding) -> CheckedModels:
-    """Read the models' configs. Several decodings share their models and engine; the one of most lanes decides.
+    """Find the commits of Hub names and read the models' configs. Several decodings share their models and engine; the
+    one of most lanes decides.
 
     Raises:
         ConfigError: a model cannot be read, cannot do what it is for, or is too short.
     """
-    widest = max(decodings, key=lambda decoding: decoding.strategy.num_lanes)
+    widest = at_commits(max(decodings, key=lambda decoding: decoding.strategy.num_lanes))
     model_configs = read_model_configs(widest.policy, widest.reward, RewardContext.of(widest))
     lengths = (longest_model_len(model_configs, d.engine, d.generation.max_new_tokens) for d in decodings)
     return CheckedModels(widest, model_configs, min(lengths))
@@ -75,9 +80,22 @@ def placed_models(checked: CheckedModels) -> Iterator[PlacedModels]:
     decoding = checked.decoding
     bounds = ShapeBounds(decoding.strategy.num_lanes, decoding.generation.max_new_tokens, checked.max_model_len)
     with cluster(), reserved(decoding.cluster, decoding.want_gpus) as reservation:
+        _check_cpus(decoding)
         pools = find_memory_pools(checked.model_configs, reservation)
         engine = fit_engine(decoding.engine, bounds, pools)
         yield PlacedModels(decoding.model_copy(update={"engine": engine}), reservation, pools)
+
+
+def _check_cpus(decoding: Decoding) -> None:
+    """Raises ConfigError where the CPUs that rewards keep leave none to read and write the dataset."""
+    shape, num_cpus = decoding.cluster, ray.cluster_resources().get("CPU", 0.0)
+    asked = shape.cells * shape.rewards_per_cell * decoding.reward.cpus
+    if asked > max(0.0, num_cpus - 1):
+        raise ConfigError(
+            f"cluster.cells {shape.cells} × rewards_per_cell {shape.rewards_per_cell} × reward.num_cpus "
+            f"{decoding.reward.cpus:g} = {asked:g} CPUs cannot be placed: the cluster has {num_cpus:g}, one of which "
+            "reads and writes"
+        )
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import argparse
 import sys
 import traceback
 
+from actors.batch.deciding_sources import DECIDING_SOURCES
 from jobs.command import config_parser, run_command
 from pipeline.config.align import AlignConfig
 from pipeline.config.loading import load_config
@@ -33,9 +34,9 @@ def _align(options: argparse.Namespace) -> int:
     if options.dry_run:
         from jobs.align.dry_run import dry_run  # here, because it imports Ray and transformers
 
-        dry_run(config, plan, columns, RunDirectory.find(config, plan))
+        dry_run(config, plan, columns, RunDirectory.find(config, plan, DECIDING_SOURCES))
         return 0
-    run = RunDirectory.open(config, plan)
+    run = RunDirectory.open(config, plan, DECIDING_SOURCES)
     num_error_rows = _run(config, plan, columns, run, options.retry_errors).aligned.totals.num_error_rows
     if config.max_error_rows is not None and num_error_rows > config.max_error_rows:
         print(
@@ -48,7 +49,7 @@ def _align(options: argparse.Namespace) -> int:
 def _run(
     config: AlignConfig, plan: InputPlan, columns: InputColumns, run: RunDirectory, retry_errors: bool
 ) -> RunMetrics:
-    """Whatever fails here beside the user's own mistakes leaves its traceback in the run directory."""
+    """Everything that fails here leaves its traceback in the run directory, except what the user must correct."""
     try:
         from rich.console import Console
 

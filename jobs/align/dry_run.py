@@ -1,6 +1,6 @@
-"""A dry run: what a run would read, ask its models, hold of the cluster and cost.
+"""A dry run: what a run would read, send to its models, occupy of the cluster and cost.
 
-Invariant: nothing is written but to the console. What would stop the run stops the dry run, with the same line.
+Invariant: it writes to the console only. What would stop the run stops the dry run, with the same line.
 """
 
 from contextlib import suppress
@@ -22,7 +22,7 @@ from pipeline.config.cluster import ClusterConfig
 from pipeline.config.decoding import Decoding, EngineConfig
 from pipeline.dataset.columns import InputColumns
 from pipeline.dataset.plan import InputPlan
-from pipeline.dataset.shards import shard_numbers
+from pipeline.dataset.shards import committed_shards
 from pipeline.errors import RowError
 from pipeline.records import PromptRow
 from pipeline.runs.directory import RunDirectory
@@ -31,7 +31,7 @@ MAX_SHOWN_CHARACTERS = 2000
 
 
 def dry_run(config: AlignConfig, plan: InputPlan, columns: InputColumns, run: RunDirectory) -> None:
-    """Print it all.
+    """Print all of it.
 
     Raises:
         StarsError: what a run would fail with.
@@ -40,12 +40,13 @@ def dry_run(config: AlignConfig, plan: InputPlan, columns: InputColumns, run: Ru
     rows = read_head(plan, columns, config.reward.columns, 2 * PROBE_ROWS)
     _show(console, "Input", _input_lines(config, plan, columns))
     _show(console, "Output", [_output_line(plan, run)])
+    config = run.kept_config(config)
     checked = check_models(config)
     _show(console, "Prompt", _prompt_lines(config, rows))
     with cluster():
         _show(console, "Placement", _placement_lines(config.cluster, config.want_gpus))
         with placed_models(checked) as placed:
-            config = config.model_copy(update={"engine": placed.decoding.engine})
+            config = config.loaded_as(placed.decoding)
             _show(console, "Memory", _memory_lines(config.engine, placed.pools))
             absent = [m.model for m in (config.policy, *config.reward.models) if not is_at_hand(m)]
             if absent or not rows:
@@ -87,7 +88,7 @@ def _input_lines(config: AlignConfig, plan: InputPlan, columns: InputColumns) ->
 def _output_line(plan: InputPlan, run: RunDirectory) -> str:
     if run.is_finished:
         return f"{run.root}: finished, nothing to do"
-    num_committed = plan.num_shards if "aligned" in run.manifest.gathered else len(shard_numbers(run.aligned.shards))
+    num_committed = plan.num_shards if "aligned" in run.manifest.gathered else len(committed_shards(run.aligned.shards))
     return f"{run.root}: {num_committed:,} of {plan.num_shards:,} shards are committed"
 
 

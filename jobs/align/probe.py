@@ -1,6 +1,6 @@
-"""A probe: the first rows aligned by one cell's models without writing anything, and what they say of the whole input.
+"""A probe: the first rows aligned by one cell's models without writing anything, and an estimate for the whole input.
 
-The probe's calls are smaller than a long run's; what those would take follows from a line through the probe's
+The probe's calls are smaller than a long run's. How long those would take is read off a line through the probe's calls
 (`pipeline.runs.usage.RoleUsage.call_s`).
 """
 
@@ -35,7 +35,8 @@ NO_DUPLICATES = np.empty(0, np.int64)
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What the probed rows gave and cost, and the cohorts that a run over all `num_rows` rows would send, by role."""
+    """What the probed rows gave and cost, and by role how many rows a call would have in a run over all
+    `num_rows` rows."""
 
     results: tuple[RowResult, ...]
     usage: CoordinatorUsage
@@ -60,7 +61,7 @@ class Probe:
         return num_calls * usage.call_s(call_rows)
 
     def wall_s(self, cluster: ClusterConfig) -> float:
-        """Seconds that the busier role takes while the other one keeps up."""
+        """Seconds that the busier role needs; the other one works at the same time."""
         counts: dict[Role, int] = {"policy": cluster.policies_per_cell, "reward": cluster.rewards_per_cell}
         return max(self.model_s(role) / (cluster.cells * count) for role, count in counts.items())
 
@@ -71,14 +72,14 @@ class Probe:
 
 
 def read_head(plan: InputPlan, columns: InputColumns, asked: tuple[str, ...], num_rows: int) -> list[PromptRow]:
-    """The first rows, checked; whether an id comes twice is not looked at."""
+    """The first rows, checked, but not for duplicate ids."""
     head = plan.head(num_rows)
     tables = list(read_rows(head, columns, Span(0, head.num_rows)))
     return check_rows(pa.concat_tables(tables), 0, columns, NO_DUPLICATES, asked) if tables else []
 
 
 def run_probe(config: Decoding, cell: Cell, rows: list[PromptRow], num_rows: int) -> Probe:
-    """Align the first `PROBE_ROWS` rows and measure; those after them come first, so that nothing is measured cold.
+    """Align the first `PROBE_ROWS` rows and measure; the others are aligned before, so that nothing is measured cold.
 
     Raises:
         ModelError: a model failed or gave no answer.
@@ -97,7 +98,7 @@ async def _run_probe(config: Decoding, cell: Cell, rows: list[PromptRow], num_ro
 
 
 def _without_idle_slots(config: Decoding, num_rows: int) -> Decoding:
-    """A long run has no slot to spare for candidates drawn ahead, though a probe has; they change no response."""
+    """A long run has no idle slots for speculative proposals, but a probe has; they change no response."""
     is_long = num_rows > config.slots_per_cell * config.cluster.cells
     if not is_long or not hasattr(config.strategy, "proposals_per_round"):
         return config
@@ -105,7 +106,7 @@ def _without_idle_slots(config: Decoding, num_rows: int) -> Decoding:
 
 
 def _cohort_rows(config: Decoding, num_rows: int) -> dict[Role, float]:
-    """Rows of a call while the slots are full, or as full as so few rows make them."""
+    """Rows of a call while the slots are full, or as full as a small number of rows makes them."""
     cluster = config.cluster
     lanes = config.strategy.num_lanes
     live = min(config.slots_per_cell, num_rows * lanes / cluster.cells)
@@ -116,7 +117,8 @@ def _cohort_rows(config: Decoding, num_rows: int) -> dict[Role, float]:
 
 
 def is_at_hand(model: ModelConfig) -> bool:
-    """Whether a model can be loaded without fetching it."""
+    """Whether a model can be loaded without a download."""
     if model.backend == "fake" or Path(model.model).expanduser().is_dir():
         return True
-    return any(isinstance(try_to_load_from_cache(model.model, name), str) for name in WEIGHT_FILES)
+    cached = (try_to_load_from_cache(model.model, name, revision=model.revision) for name in WEIGHT_FILES)
+    return any(isinstance(path, str) for path in cached)

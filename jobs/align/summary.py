@@ -1,4 +1,4 @@
-"""The end a person enjoys: what the run gave, what it cost, and two answers to look at."""
+"""What a run prints at its end: what it gave, what it cost, and two responses to look at."""
 
 from itertools import islice
 from math import inf
@@ -11,7 +11,8 @@ from actors.batch.progress import format_seconds
 from pipeline.config.align import AlignConfig
 from pipeline.runs.baseline import read_pairs, read_responses
 from pipeline.runs.directory import RunDirectory
-from pipeline.runs.metrics import Comparison, RoleMetrics, RunMetrics, StageMetrics
+from pipeline.runs.metrics import Comparison, RunMetrics, StageMetrics
+from pipeline.runs.usage import RoleUsage
 
 NUM_EXAMPLES = 2
 EXAMPLES_LOOKED_AT = 50
@@ -20,7 +21,7 @@ MEMORY_TOLERANCE = 1.15
 
 
 def show_summary(console: Console, config: AlignConfig, run: RunDirectory, metrics: RunMetrics) -> None:
-    """Print the figures, the examples and where the output is; any width, terminal or not."""
+    """Print the figures, the examples and where the output is, at any width, on a terminal or not."""
     console.print()
     console.print(_figures(metrics))
     for example in _examples(config, run, metrics):
@@ -72,15 +73,15 @@ def _lines(metrics: RunMetrics) -> list[tuple[str, str]]:
     return lines
 
 
-def _too_large(stage: StageMetrics) -> list[tuple[str, RoleMetrics]]:
-    """Models that held more than they should have."""
+def _too_large(stage: StageMetrics) -> list[tuple[str, RoleUsage]]:
+    """Models that held more memory than expected."""
     roles = [("policy", stage.policy), ("reward model", stage.reward)]
     return [(role, m) for role, m in roles if (m.peak_bytes or 0) > MEMORY_TOLERANCE * (m.expected_peak_bytes or inf)]
 
 
-def _memory_line(role: str, metrics: RoleMetrics) -> str:
+def _memory_line(role: str, metrics: RoleUsage) -> str:
     peak_gb, expected_gb = (metrics.peak_bytes or 0) / 1e9, (metrics.expected_peak_bytes or 0) / 1e9
-    return f"the {role} held {peak_gb:.1f} GB, more than the {expected_gb:.1f} GB that were expected"
+    return f"the {role} held {peak_gb:.1f} GB, more than the expected {expected_gb:.1f} GB"
 
 
 def _reward_line(mean_reward: float, num_rows: int, comparison: Comparison | None) -> str:
@@ -117,9 +118,9 @@ def _model_line(stage: StageMetrics) -> str:
 
 def _examples(config: AlignConfig, run: RunDirectory, metrics: RunMetrics) -> list[Table]:
     if metrics.comparison is None:
-        answers = islice(read_responses(config, run.aligned.parts), NUM_EXAMPLES)
+        answers = islice(read_responses(config, run.output(run.aligned)), NUM_EXAMPLES)
         return [_example(a.prompt, [(metrics.aligned.strategy, a.response, a.reward)]) for a in answers]
-    pairs = list(islice(read_pairs(config, run.aligned.parts, run.baseline.parts), EXAMPLES_LOOKED_AT))
+    pairs = list(islice(read_pairs(config, run.output(run.aligned), run.output(run.baseline)), EXAMPLES_LOOKED_AT))
     pairs.sort(key=lambda pair: pair.response == pair.baseline_response)  # stable: the first that differ, first
     return [
         _example(

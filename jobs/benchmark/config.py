@@ -1,4 +1,4 @@
-"""The config of `jobs.benchmark`. Like the rest of the core it imports neither Ray nor torch."""
+"""The config of `jobs.benchmark`. It imports neither Ray nor torch."""
 
 import math
 from pathlib import Path
@@ -23,7 +23,7 @@ ContenderName = Literal[
     "vllm",
 ]
 ALL_CONTENDERS: tuple[ContenderName, ...] = ContenderName.__args__  # type: ignore[attr-defined]
-FORCED_BETA = 1e6  # against it every reward is zero, so that the threshold alone fixes the acceptance
+FORCED_BETA = 1e6  # so large that rewards do not matter: the threshold alone fixes the acceptance
 ENDLESS_ATTEMPTS = 10_000
 
 

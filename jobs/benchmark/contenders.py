@@ -1,7 +1,7 @@
-"""Starts every contender, each in a process of its own, and lets them run a round one at a time.
+"""Starts every contender in its own process and lets them run a round one at a time.
 
 The one file of the benchmark with `ray.remote`. Contenders of one process (the references; the policy engine alone)
-share their models; all others hold their own copies. An actor gets a share of a GPU so small that all fit on one.
+share their models; all others hold their own copies. Each actor asks for so small a share of a GPU that all fit on one.
 """
 
 from collections.abc import Callable
@@ -41,8 +41,8 @@ class Contender(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Absent:
-    """A contender that takes no part, and why."""
+class Unavailable:
+    """A contender that cannot run, and why."""
 
     name: str
     reason: str
@@ -91,15 +91,15 @@ class Starter:
     logs: Path
     shared: dict[type, Any] = field(default_factory=dict)
 
-    def start(self, name: ContenderName) -> list[Contender | Absent]:
-        """Start a contender of this name, or say why there is none; the pipeline comes once per proposals."""
+    def start(self, name: ContenderName) -> list[Contender | Unavailable]:
+        """Start a contender, or say why it cannot run; the pipeline starts once for each `proposals_per_round`."""
         try:
             return STARTERS[name](self, name)
-        except Exception as error:  # whatever it was, the other contenders go on
-            return [Absent(name, last_line(error))]
+        except Exception as error:  # whatever it was, the other contenders still run
+            return [Unavailable(name, last_line(error))]
 
     def actor(self, actor_class: type, *args: Any, max_concurrency: int = 1) -> Any:
-        """An actor that has loaded its models, so that nobody loads while another is measured."""
+        """An actor that has loaded its models, so that nothing loads while another contender is measured."""
         num_gpus = self.config.num_gpus if cluster_gpus() else 0
         remote_class = ray.remote(num_cpus=0, num_gpus=num_gpus, max_concurrency=max_concurrency)(actor_class)
         actor = remote_class.remote(*args)
@@ -114,11 +114,11 @@ class Starter:
 
 
 def _answer(reference: Any) -> Any:
-    """Like `ray.get`, which would swallow the exception by which a signal ends the program."""
+    """Like `ray.get`, but an exception raised by a signal handler is not swallowed."""
     return reference.future().result()
 
 
-def _pipeline(starter: Starter, name: str) -> list[Contender | Absent]:
+def _pipeline(starter: Starter, name: str) -> list[Contender | Unavailable]:
     config, contenders = starter.config, []
     for proposals in config.proposals_per_round:
         pipeline = config.pipeline(proposals, starter.folders.policy, starter.folders.reward)
@@ -132,36 +132,36 @@ def _pipeline(starter: Starter, name: str) -> list[Contender | Absent]:
     return contenders
 
 
-def _policy_engine(starter: Starter, name: str) -> list[Contender | Absent]:
+def _policy_engine(starter: Starter, name: str) -> list[Contender | Unavailable]:
     pipeline = starter.config.pipeline(1, starter.folders.policy, starter.folders.reward)
     actor = starter.shared_actor(PolicyEngineContender, pipeline, starter.config.time_limit_s)
     return [ActorContender(name, starter.config.num_prompts, (actor,), name)]
 
 
-def _one_at_a_time(starter: Starter, name: str) -> list[Contender | Absent]:
+def _one_at_a_time(starter: Starter, name: str) -> list[Contender | Unavailable]:
     actor = starter.shared_actor(ReferenceContender, starter.config, starter.folders)
     return [ActorContender(name, starter.config.reference_prompts, (actor,), name)]
 
 
-def _batched(starter: Starter, name: str) -> list[Contender | Absent]:
+def _batched(starter: Starter, name: str) -> list[Contender | Unavailable]:
     actor = starter.shared_actor(ReferenceContender, starter.config, starter.folders)
     return [ActorContender(name, starter.config.reference_batch, (actor,), name)]
 
 
-def _generate_batch(starter: Starter, name: str) -> list[Contender | Absent]:
+def _generate_batch(starter: Starter, name: str) -> list[Contender | Unavailable]:
     actor = starter.actor(GenerateBatchContender, starter.config, starter.folders)
     return [ActorContender(name, starter.config.num_prompts, (actor,), name)]
 
 
-def _vllm(starter: Starter, name: str) -> list[Contender | Absent]:
+def _vllm(starter: Starter, name: str) -> list[Contender | Unavailable]:
     interpreter = vllm_interpreter(starter.config)
     if interpreter is None:
-        return [Absent(name, "not installed")]
+        return [Unavailable(name, "not installed")]
     process = VllmProcess(starter.config, starter.folders.policy, interpreter, starter.logs / "vllm.log")
     return [VllmContender(name, starter.config.num_prompts, process)]
 
 
-STARTERS: dict[ContenderName, Callable[[Starter, str], list[Contender | Absent]]] = {
+STARTERS: dict[ContenderName, Callable[[Starter, str], list[Contender | Unavailable]]] = {
     "pipeline": _pipeline,
     "recompute": _one_at_a_time,
     "recompute_batched": _batched,

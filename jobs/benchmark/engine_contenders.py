@@ -1,4 +1,4 @@
-"""The pipeline, and its policy engine alone: the contenders that are this project's own."""
+"""This project's own contenders: the pipeline, and its policy engine alone."""
 
 import asyncio
 from typing import Any
@@ -113,7 +113,7 @@ class PolicyEngineContender:
 
     Args:
         config: the pipeline's config with one proposal per round.
-        time_limit_s: a round ends after so long.
+        time_limit_s: a round ends after this time.
     """
 
     def __init__(self, config: Decoding, time_limit_s: float) -> None:

@@ -16,7 +16,7 @@ from pipeline.protocol import CallStats
 from pipeline.records import TokenArray
 from pipeline.runs.usage import RoleUsage
 
-PAGE_SIZE = 16  # of the default 256, a segment fills a sixteenth: few prefixes would be found
+PAGE_SIZE = 16  # with the default of 256 a segment fills a sixteenth of a block: few prefixes would be found
 MAX_BATCH_TOKENS = 2048
 RESULT_TIMEOUT_S = 60.0
 
@@ -72,7 +72,7 @@ class GenerateBatchContender:
         return [tokens[request_id] for request_id in request_ids]
 
     def _count_cached_tokens(self) -> None:
-        """Results do not say how much of a prompt was found in the cache, so its search is asked."""
+        """Counts what the cache's search finds, because results do not say how much of a prompt was cached."""
         search = PagedAttentionCache.search_prefix_match
 
         def counting(cache: PagedAttentionCache, request_id: str, prompt_ids: list[int]) -> int:

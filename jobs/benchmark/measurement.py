@@ -25,7 +25,7 @@ class ProcessUsage:
 
 @dataclass(frozen=True, slots=True)
 class Stopwatch:
-    """Wall and CPU time of this process since it was made."""
+    """Wall and CPU time of this process since the stopwatch was made."""
 
     started_s: float = field(default_factory=time.perf_counter)
     cpu_started_s: float = field(default_factory=time.process_time)
@@ -43,7 +43,7 @@ class Stopwatch:
 class Measurement:
     """One contender, one round. `reward` is None where no reward model took part; `cpu_s` adds up all its processes.
 
-    `num_judged_tokens` are those of proposals that a coin was thrown for; parallel proposals draw more than that.
+    `num_judged_tokens` are those of proposals that were accepted or rejected by a coin; parallel proposals draw more.
     """
 
     wall_s: float

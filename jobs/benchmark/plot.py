@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from jobs.benchmark.report import BenchmarkReport, ContenderReport
+from jobs.benchmark.results import BenchmarkReport, ContenderReport
 
 POLICY, REWARD, OURS, OTHERS = "#4c72b0", "#dd8452", "#2a7f62", "#8c8c8c"
 OWN_NAMES = ("pipeline", "policy_part", "plain")

@@ -1,8 +1,8 @@
 """The references: both models on transformers in one process, nothing cached from one segment to the next.
 
 `recompute` is what published code of this family does: every token is a forward over the whole sequence, and so is
-every reward. `generate_per_segment` is kinder: transformers' own `generate` with its ordinary cache inside a segment.
-Both are spared what they need not do: logits are computed for the last token only, and no padding is attended to.
+every reward. `generate_per_segment` is a stronger reference: transformers' own `generate`, with its cache inside a
+segment. Neither does needless work: logits are computed for the last token only, and padding is not attended to.
 
 Axes: R rows, L tokens of the longest prefix, T tokens of the segment, V vocabulary, H hidden size.
 """
@@ -26,7 +26,7 @@ ProposeSegments = Callable[[list[TokenArray], int], tuple[torch.Tensor, int]]
 
 
 class ReferenceContender:
-    """One policy and one reward model, driven in the ways that this pipeline is compared with."""
+    """One policy and one reward model, run in the ways that the pipeline is compared with."""
 
     def __init__(self, config: BenchmarkConfig, folders: ModelFolders) -> None:
         torch.set_num_threads(config.num_threads)
@@ -123,7 +123,7 @@ class ReferenceContender:
 
 
 def load_plain(auto_class: type, folder: str, config: BenchmarkConfig) -> PreTrainedModel:
-    """A model as transformers gives it."""
+    """A model as transformers loads it."""
     model = auto_class.from_pretrained(folder, dtype=getattr(torch, config.dtype))
     return model.to("cuda" if torch.cuda.is_available() else "cpu").eval().requires_grad_(False)
 

@@ -11,16 +11,16 @@ from rich.console import Console
 from actors.cluster.model_loading import last_line
 from actors.cluster.session import cluster
 from jobs.benchmark.config import BenchmarkConfig
-from jobs.benchmark.contenders import Absent, Contender, Starter, VllmContender
+from jobs.benchmark.contenders import Contender, Starter, Unavailable, VllmContender
 from jobs.benchmark.measurement import Measurement
 from jobs.benchmark.model_folders import ModelFolders, make_model_folders
 from jobs.benchmark.plot import draw_report
-from jobs.benchmark.report import BenchmarkReport, ContenderReport, find_ratios, this_machine
-from jobs.benchmark.table import show_report
+from jobs.benchmark.results import BenchmarkReport, ContenderReport, find_ratios, this_machine
+from jobs.benchmark.tables import show_report
 from jobs.benchmark.workload import Workload
 from pipeline.errors import ConfigError
 
-WIDTH = 130  # where there is no terminal to ask
+WIDTH = 130  # where no terminal says how wide it is
 
 
 def run_benchmark(config: BenchmarkConfig) -> BenchmarkReport:
@@ -31,7 +31,7 @@ def run_benchmark(config: BenchmarkConfig) -> BenchmarkReport:
     """
     if importlib.util.find_spec("matplotlib") is None:
         raise ConfigError("matplotlib is not installed; it comes with the extra: pip install -e '.[plots]'")
-    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 would let any other process starve its workers
+    os.environ.setdefault("RAY_worker_niceness", "0")  # with Ray's 15 any other process would starve its workers
     console, output = Console(width=None if sys.stdout.isatty() else WIDTH), Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="stars-benchmark-") as root, cluster():
@@ -47,8 +47,8 @@ def run_benchmark(config: BenchmarkConfig) -> BenchmarkReport:
 def _measure(config: BenchmarkConfig, folders: ModelFolders, output: Path, console: Console) -> BenchmarkReport:
     load, starter = os.getloadavg()[0], Starter(config, folders, output)
     entries = [entry for name in config.contenders for entry in starter.start(name)]
-    contenders = [entry for entry in entries if not isinstance(entry, Absent)]
-    failures = {entry.name: entry.reason for entry in entries if isinstance(entry, Absent)}
+    contenders = [entry for entry in entries if not isinstance(entry, Unavailable)]
+    failures = {entry.name: entry.reason for entry in entries if isinstance(entry, Unavailable)}
     rounds: dict[str, list[Measurement]] = {entry.name: [] for entry in entries}
     for number in range(config.warmup_rounds + config.rounds):
         is_measured = number >= config.warmup_rounds
@@ -71,7 +71,7 @@ def _measure(config: BenchmarkConfig, folders: ModelFolders, output: Path, conso
 
 
 def _run_round(contender: Contender, workload: Workload) -> Measurement | str:
-    """The measurement, or what went wrong: one broken contender must not cost the others their figures."""
+    """The measurement, or what went wrong: if one contender fails, the others keep their figures."""
     try:
         return contender.run(workload)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""vLLM with prefix caching on the policy's part, as a program of its own for an interpreter that has vllm.
+"""vLLM with prefix caching does the policy's part: a separate program for an interpreter that has vllm.
 
 Reads one JSON object per line and answers each with one line: first the settings (answer: the version), then one
 workload per line (answer: what it cost). It imports nothing of this project, whose packages that interpreter may lack.
@@ -95,5 +95,5 @@ def _answer(answers: TextIO, content: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     channel = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what vLLM prints goes to stderr, out of the way of the answers
+    os.dup2(2, 1)  # what vLLM prints goes to stderr, so that stdout holds only answers
     main(sys.stdin, channel)

@@ -1,7 +1,7 @@
-"""What every contender is asked to do in a round: the same prompts and the same coins, drawn before anything runs.
+"""What every contender does in a round: the same prompts and the same coins, drawn before anything runs.
 
-A coin is the acceptance uniform of the pipeline's own draws, so that with rewards that cannot matter the pipeline
-accepts exactly the attempts that the other contenders are told to accept.
+A coin is the acceptance uniform of the pipeline's own draws. Rewards do not matter here, so the pipeline accepts
+exactly the attempts that the coins tell the other contenders to accept.
 
 Axes: N prompts, S segments of a response, R rows in lockstep.
 """
@@ -67,7 +67,7 @@ def _attempts(key: int, segment: int, config: BenchmarkConfig) -> int:
 
 @dataclass(slots=True)
 class LiveRow:
-    """A row under way: its place in the workload, its slot, and where it stands."""
+    """A row in progress: its number in the workload, its slot, and how far it is."""
 
     row: int
     slot: int

@@ -11,8 +11,8 @@ resumes it.
 import argparse
 import sys
 
-from jobs.calibrate.dials import UNKNOWN
 from jobs.calibrate.rollouts import rollout_config
+from jobs.calibrate.search_variable import PLACEHOLDERS
 from jobs.calibrate.solving import Target
 from jobs.command import add_overrides, command_parser, run_command
 from pipeline.config.align import AlignConfig
@@ -32,7 +32,7 @@ def _calibrate(options: argparse.Namespace) -> None:
     target = _target(options)
     from rich.console import Console
 
-    from jobs.calibrate.calibration import Calibration, CalibrationRuns, calibrate  # here, because it imports Ray
+    from jobs.calibrate.run_calibration import Calibration, CalibrationRuns, calibrate  # here, because it imports Ray
 
     calibration = Calibration(config, prompts, options.rows, options.folder, target, options.probes)
     calibrate(CalibrationRuns(calibration), Console())
@@ -42,7 +42,7 @@ def _config(options: argparse.Namespace) -> AlignConfig:
     tree = read_tree(options.config, options.overrides)
     strategy = tree.get("strategy")
     if isinstance(strategy, dict):
-        strategy |= UNKNOWN.get(str(strategy.get("name")), {})
+        strategy |= PLACEHOLDERS.get(str(strategy.get("name")), {})
     return validate(AlignConfig, tree)
 
 
@@ -54,15 +54,17 @@ def _target(options: argparse.Namespace) -> Target:
 
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser("calibrate", "Find a strategy's knobs for a wanted cost.")
-    parser.add_argument("--config", metavar="FILE", help="of the job to calibrate; stars, cards or reservation")
+    parser.add_argument(
+        "--config", metavar="FILE", help="config of the job to calibrate; its strategy is stars, cards or reservation"
+    )
     wanted = parser.add_mutually_exclusive_group(required=True)
     wanted.add_argument("--policy-tokens", type=float, help="wanted tokens pushed through the policy per response")
     wanted.add_argument("--acceptance-rate", type=float, help="wanted share of proposals accepted by rule, 0 to 1")
     parser.add_argument("--prompts", metavar="INPUT", help="prompts to calibrate on [the config's input]")
-    parser.add_argument("--rows", type=int, default=400, help="how many of them [400]")
-    parser.add_argument("--probes", type=int, default=4, help="most real runs that correct the simulation [4]")
+    parser.add_argument("--rows", type=int, default=400, help="number of prompts [400]")
+    parser.add_argument("--probes", type=int, default=4, help="real runs that correct the simulation, at most [4]")
     parser.add_argument(
-        "--folder", default="outputs/calibration", help="of the runs and calibrated.yaml [outputs/calibration]"
+        "--folder", default="outputs/calibration", help="folder for the runs and calibrated.yaml [outputs/calibration]"
     )
     add_overrides(parser)
     return parser

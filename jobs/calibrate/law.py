@@ -1,7 +1,7 @@
-"""The law of the next prefix reward given the present one, as rollouts show it.
+"""The distribution of the next prefix reward given the present one, taken from rollouts.
 
 Nothing is fitted: a proposal from reward r at position t is one of the rollouts' own segments that began near t with a
-reward near r, moved by r's distance from where it began. What is far from every rollout moves as the nearest ones do.
+reward near r, shifted by the distance between r and that reward. A reward far from every rollout uses the nearest ones.
 """
 
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ import numpy as np
 
 from jobs.calibrate.rollouts import Bools, Floats, Ints, Rollouts
 
-NEIGHBOURS = 40  # wide enough for a tail of rewards, narrow enough for the law to differ along them
-MIN_RECORDS = 120  # fewer at one place: the places before it, where more responses are alive, lend theirs
+NEIGHBOURS = 40  # enough to show a tail of rewards, few enough for the law to vary with the reward
+MIN_RECORDS = 120  # a position with fewer also uses those before it, where more responses are alive
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """Plain rollouts with the reward at every segment boundary, as arrays.
 
-They come from an ordinary run with `max_attempts: 1` (nothing is ever drawn again), alpha 0 and r* = PROBE_THRESHOLD.
-A segment's threshold is then τ = r0 + t · (r* − r0) / n: far above every reward, so that n, and then the prompt's
-reward r0, follow from it.
+They come from an ordinary run with `max_attempts: 1` (no second attempt), alpha 0 and r* = PROBE_THRESHOLD. A segment's
+threshold is then τ = r0 + t · (r* − r0) / n, far above every reward, so n and then the prompt's reward r0 can be
+computed from it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -28,7 +28,7 @@ MIN_ROLLOUTS = 20
 @dataclass(frozen=True, slots=True)
 class Rollouts:
     """S segments of P prompts. `before_S` is the reward at a segment's start, `reward_S` at its end; `position_S` the
-    response tokens before it. `overhead_tokens` is what a row pushes through the policy beside its proposals."""
+    response tokens before it. `overhead_tokens` is what a row pushes through the policy besides its proposals."""
 
     row_S: Ints
     position_S: Ints
@@ -66,7 +66,7 @@ def rollout_config(config: AlignConfig) -> AlignConfig:
 def gather_rollouts(rows: Iterable[tuple[Sequence[Any], bool, float]]) -> Rollouts:
     """Rows as (segment records as mappings, whether it ended by itself, policy tokens pushed).
 
-    A row whose first segment is as long as a response may be tells no prompt reward and is left out.
+    A row whose first segment may be the whole response does not reveal its prompt's reward and is left out.
 
     Raises:
         InputError: too few rows are left.

@@ -1,4 +1,4 @@
-"""The knobs for a wanted cost: the dial by bisection on the simulation, the rest by the most reward."""
+"""The knobs for a wanted cost: the search variable by bisection on the simulation, the rest by the highest reward."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,9 +6,9 @@ from typing import Literal
 
 import numpy as np
 
-from jobs.calibrate.dials import Knobs, candidates, dial_range, turned
 from jobs.calibrate.law import TransitionLaw
-from jobs.calibrate.simulation import Outcome, simulate
+from jobs.calibrate.search_variable import Knobs, candidates, search_range, with_value
+from jobs.calibrate.simulated_outcome import Outcome, simulate
 from pipeline.errors import ConfigError
 
 STEPS = 18
@@ -17,7 +17,7 @@ NEAR = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What is wanted; costs rise with the dial, the acceptance rate falls."""
+    """What is wanted. As the search variable rises, the cost rises and the acceptance rate falls."""
 
     name: Literal["policy_tokens", "acceptance_rate"]
     value: float
@@ -31,24 +31,24 @@ class Target:
         return outcome.policy_tokens if self.name == "policy_tokens" else outcome.acceptance_rate
 
     def miss(self, outcome: Outcome) -> float:
-        """How far off, as a fraction of what is wanted."""
+        """How far an outcome is off, as a fraction of what is wanted."""
         return abs(self.of(outcome) / self.value - 1)
 
     def is_below(self, outcome: Outcome, wanted: float) -> bool:
-        """Whether the dial must rise for the outcome to be what is wanted."""
+        """Whether the search variable must rise to reach what is wanted."""
         return (self.of(outcome) < wanted) == (self.name == "policy_tokens")
 
 
-def solve_dial(law: TransitionLaw, knobs: Knobs, target: Target, wanted: float) -> Knobs:
-    """`knobs` at the dial that gives `wanted` in simulation; the nearest end where none does."""
-    low, high = dial_range(knobs, law.rollouts)
+def solve_value(law: TransitionLaw, knobs: Knobs, target: Target, wanted: float) -> Knobs:
+    """`knobs` with the value that gives `wanted` in simulation, or with the nearest end of the range."""
+    low, high = search_range(knobs, law.rollouts)
     for _ in range(STEPS):
         middle = (low + high) / 2
-        if target.is_below(simulate(law, turned(knobs, middle)), wanted):
+        if target.is_below(simulate(law, with_value(knobs, middle)), wanted):
             low = middle
         else:
             high = middle
-    return turned(knobs, (low + high) / 2)
+    return with_value(knobs, (low + high) / 2)
 
 
 def solve(law: TransitionLaw, knobs: Knobs, target: Target) -> Knobs:
@@ -59,17 +59,17 @@ def solve(law: TransitionLaw, knobs: Knobs, target: Target) -> Knobs:
     """
     hardest, *softer = candidates(knobs, law.rollouts)
     check_reachable(law, hardest, target)
-    solved = [solve_dial(law, candidate, target, target.value) for candidate in (hardest, *softer)]
+    solved = [solve_value(law, candidate, target, target.value) for candidate in (hardest, *softer)]
     outcomes = [(candidate, simulate(law, candidate)) for candidate in solved]
     misses = [target.miss(outcome) for _, outcome in outcomes]
-    near = max(NEAR, min(misses))  # a hard rule on rewards that repeat can miss by a step
+    near = max(NEAR, min(misses))  # where rewards repeat, a hard rule can miss by a step
     reached = [pair for pair, miss in zip(outcomes, misses, strict=True) if miss <= near]
     return max(reached, key=lambda pair: pair[1].reward)[0]
 
 
 def aim(target: Target, probes: Sequence[tuple[Outcome, Outcome]]) -> float:
-    """What the simulation must give for a real run to give the target, from (simulated, measured) outcomes: between the
-    nearest real runs on both sides of it, else by the ratio of the last."""
+    """What the simulation must give so that a real run gives the target, from (simulated, measured) outcomes:
+    interpolated between the nearest real runs on both sides, or by the ratio of the last run."""
     pairs = sorted((target.of(measured), target.of(simulated)) for simulated, measured in probes)
     below = [pair for pair in pairs if pair[0] <= target.value]
     above = [pair for pair in pairs if pair[0] > target.value]
@@ -81,8 +81,8 @@ def aim(target: Target, probes: Sequence[tuple[Outcome, Outcome]]) -> float:
 
 
 def check_reachable(law: TransitionLaw, knobs: Knobs, target: Target) -> None:
-    """Between accepting every first attempt and exhausting all of them."""
-    ends = sorted(target.of(simulate(law, turned(knobs, dial))) for dial in dial_range(knobs, law.rollouts))
+    """Raises ConfigError unless the target lies between accepting every first attempt and exhausting all of them."""
+    ends = sorted(target.of(simulate(law, with_value(knobs, value))) for value in search_range(knobs, law.rollouts))
     if not ends[0] < target.value < ends[1]:
         raise ConfigError(
             f"{target.name} = {target.value:g} is out of reach: with {knobs.max_attempts} attempts of "

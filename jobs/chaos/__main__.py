@@ -30,7 +30,7 @@ def _chaos(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from jobs.chaos.campaign import Campaign, draw_faults
-    from jobs.chaos.report import report_table
+    from jobs.chaos.fault_table import report_table
 
     console = Console()
     folder = options.folder or Path(tempfile.mkdtemp(prefix="stars-chaos-"))
@@ -45,8 +45,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--kills", type=int, default=100, help="faults to inject [100]")
     parser.add_argument("--seed", type=int, default=0, help="draws the faults' kinds, times and targets [0]")
     parser.add_argument("--longest-delay-s", type=float, default=12.0, help="seconds between two faults, at most [12]")
-    parser.add_argument("--folder", type=Path, help="for outputs and logs [a new temporary one]")
-    parser.add_argument("--config", default=CONFIG, help=f"of the job [{CONFIG}]")
+    parser.add_argument("--folder", type=Path, help="folder for outputs and logs [a new temporary one]")
+    parser.add_argument("--config", default=CONFIG, help=f"config of the job [{CONFIG}]")
     add_overrides(parser)
     return parser
 

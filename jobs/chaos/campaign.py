@@ -62,7 +62,7 @@ class Report:
 
 
 def draw_faults(num_faults: int, seed: int, longest_delay_s: float) -> list[Fault]:
-    """Equally many of each kind, give or take one, in random order; each round of kinds ends in a retry."""
+    """The same number of each kind, plus or minus one, in random order; each round of kinds ends in a retry."""
     rng, faults = random.Random(seed), []
     while len(faults) < num_faults:
         kinds = list(FAULTS)

@@ -7,13 +7,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.dataset.parts import part_files
+from pipeline.storage import locate
+
 LOST = {"response": None, "reward": None, "segments": [], "finish_reason": "error"}
 FAULT = {"error_type": "out_of_memory", "error": "the policy model ran out of memory"}
 
 
 def inject_error_rows(output: Path, row_ids: Container[Any]) -> None:
     """Turn these rows of a finished output into error rows."""
-    for file in sorted(output.glob("part-*.parquet")):
-        table = pq.read_table(file)
+    for file in part_files(locate(str(output))):
+        table = pq.read_table(file.path)
         rows = [row | LOST | FAULT if row["id"] in row_ids else row for row in table.to_pylist()]
-        pq.write_table(pa.Table.from_pylist(rows, table.schema), file)
+        pq.write_table(pa.Table.from_pylist(rows, table.schema), file.path)

@@ -25,13 +25,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _compare(options: argparse.Namespace) -> None:
     comparison = load_comparison(options.config, options.overrides)
-    from jobs.compare.comparison import run_comparison  # here, because it imports Ray and transformers
+    from jobs.compare.run_comparison import run_comparison  # here, because it imports Ray and transformers
 
     run_comparison(comparison)
 
 
 def _more_keys() -> list[str]:
-    lines = ["  (* stands for a name of yours)"]
+    lines = ["  (* stands for a name of your choice)"]
     for kind, section in JUDGE_KINDS.items():
         lines += [f"\nkeys of a judge of kind {kind}:", *(described_fields(section) or ["  none"])]
     return lines

@@ -1,12 +1,12 @@
 """Responses in alpaca_eval's format: a JSON list of {instruction, output, generator, dataset}, one file a run.
 
 alpaca_eval joins two files by `instruction`, so that is the prompt as the user wrote it. Error rows have no output and
-are left out; of a conversation of several turns the whole text is the instruction, turn by turn.
+are left out. The instruction of a conversation with several turns is its whole text, turn by turn.
 """
 
 import json
 
-from pipeline.runs.outputs import RunRows
+from pipeline.runs.run_rows import RunRows
 from pipeline.storage import Location
 
 
@@ -24,7 +24,7 @@ def write_alpaca_eval(folder: Location, name: str, rows: RunRows, dataset: str) 
 
 
 def as_text(conversation: list[dict[str, str]]) -> str:
-    """One user turn as it is; several turns with who said them."""
+    """One user turn as it is; several turns with their roles."""
     if len(conversation) == 1:
         return conversation[0]["content"]
     return "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in conversation)

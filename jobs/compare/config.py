@@ -1,7 +1,7 @@
 """The config of a comparison: one base tree, contenders that override parts of it, judges, and how to count.
 
-The YAML holds partial trees (`base`, `contenders.*`, `judges.*`) that become sections of their own in
-`jobs.compare.loading`; nothing here imports Ray, torch or matplotlib.
+The YAML holds partial trees (`base`, `contenders.*`, `judges.*`); `jobs.compare.loading` turns them into sections.
+Nothing here imports Ray, torch or matplotlib.
 """
 
 from typing import Annotated, Any, Literal

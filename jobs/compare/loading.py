@@ -1,6 +1,6 @@
 """From the config of a comparison to its runs and judges, all checked before anything heavy loads.
 
-Every (contender, seed) is an ordinary run of the main job with a config, a plan and a run directory of its own.
+Every (contender, seed) is an ordinary run of the main job, with its own config, plan and run directory.
 """
 
 import os
@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
+from actors.batch.deciding_sources import DECIDING_SOURCES
 from jobs.compare.config import JUDGE_KINDS, CompareConfig, ContenderConfig, JudgeConfig, LlmJudge
 from pipeline.config.align import AlignConfig
 from pipeline.config.loading import load_tree, nearest, validate
 from pipeline.dataset.columns import InputColumns, check_columns
 from pipeline.dataset.plan import InputPlan, plan_input
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, InputError
 from pipeline.runs.directory import RunDirectory
-from pipeline.runs.outputs import open_run
+from pipeline.runs.outputs import finished_run
 
 OURS = ("output", "seed")  # keys of `jobs.align` that a comparison sets itself
 
@@ -32,7 +33,7 @@ class PlannedRun:
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """A name, its outputs in order of its seeds, and the runs behind them; none for outputs that exist already."""
+    """A name, its outputs in the order of its seeds, and the runs that write them, if they do not exist yet."""
 
     name: str
     outputs: tuple[str, ...]
@@ -52,7 +53,7 @@ def load_comparison(path: str | None, overrides: list[str]) -> Comparison:
     """Read, resolve and check a comparison; open its run directories.
 
     Raises:
-        ConfigError, InputError, OutputError: what the user must mend first.
+        ConfigError, InputError, OutputError: what the user must correct first.
     """
     config = load_tree(CompareConfig, path, overrides)
     if find_spec("matplotlib") is None:
@@ -60,18 +61,27 @@ def load_comparison(path: str | None, overrides: list[str]) -> Comparison:
     judges = {name: _judge(config.output, name, tree) for name, tree in config.judges.items()}
     for name, contender in config.contenders.items():
         for output in contender.output or ():
-            open_run(name, output)
+            _refuse_unfinished(name, output)
     aligns = {name: _align_configs(config, name) for name in config.contenders}
     planned = {name: _planned(configs) for name, configs in aligns.items()}
     contenders = tuple(
         Contender(
             name,
             contender.output or tuple(align.output for align in aligns[name]),
-            tuple(PlannedRun(*parts, RunDirectory.open(parts[0], parts[1])) for parts in planned[name]),
+            tuple(
+                PlannedRun(*parts, RunDirectory.open(parts[0], parts[1], DECIDING_SOURCES)) for parts in planned[name]
+            ),
         )
         for name, contender in config.contenders.items()
     )
     return Comparison(config, contenders, judges)
+
+
+def _refuse_unfinished(name: str, output: str) -> None:
+    try:
+        finished_run(output)
+    except InputError as error:
+        raise InputError(f"contenders.{name}: {error}") from None
 
 
 def run_output(config: CompareConfig, name: str, seed: int) -> str:
@@ -99,7 +109,7 @@ def _align_configs(config: CompareConfig, name: str) -> list[AlignConfig]:
 
 
 def _merged(base: dict[str, Any], contender: ContenderConfig) -> dict[str, Any]:
-    """The base with the contender's keys over it; a strategy of another name starts anew."""
+    """The base, overridden by the contender's keys; a strategy of another name replaces that section."""
     tree = dict(base)
     for section, keys in (("policy", contender.policy), ("generation", contender.generation)):
         if keys:
@@ -129,6 +139,9 @@ def _judge(output: str, name: str, tree: dict[str, Any]) -> JudgeConfig:
     judge = validate(JUDGE_KINDS[kind], tree, lambda section: f"judges.{name}.")
     if kind != "embedded" and "://" in output:
         raise ConfigError(f"output: judges.{name} keeps its verdicts there, so it must be a local folder")
-    if isinstance(judge, LlmJudge) and judge.api_key_env and not os.environ.get(judge.api_key_env):
-        raise ConfigError(f"judges.{name}.api_key_env: the environment has no {judge.api_key_env}")
+    if isinstance(judge, LlmJudge):
+        if judge.api_key_env and not os.environ.get(judge.api_key_env):
+            raise ConfigError(f"judges.{name}.api_key_env: the environment has no {judge.api_key_env}")
+        if find_spec("openai") is None:
+            raise ConfigError(f"judges.{name}: a judge of kind llm needs openai: pip install -e '.[judge]'")
     return judge

@@ -2,36 +2,33 @@
 
 python -m jobs.config_reference
 
-The page is generated, so edit the field's description in the code, then run this. Exit codes: 0 written, 2 the file
-cannot be written.
+The page is generated, so edit the field's description in the code, then run this.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
-from jobs.config_reference.reference import configuration_page
+from jobs.command import command_parser, run_command
+from pipeline.errors import OutputError
 
 PAGE = "docs/configuration.md"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
+    parser = command_parser("config_reference", "Write the reference of every config key.")
+    parser.add_argument("--output", type=Path, default=Path(PAGE), help=f"the page [{PAGE}]")
+    return run_command(parser, _write_reference, arguments)
+
+
+def _write_reference(options: argparse.Namespace) -> None:
+    from jobs.config_reference.reference import configuration_page  # here, because it imports the config of every job
+
     try:
         options.output.write_text(configuration_page(), encoding="utf-8")
     except OSError as error:
-        print(f"error: {options.output} cannot be written: {error.strerror}", file=sys.stderr)
-        return 2
+        raise OutputError(f"{options.output} cannot be written: {error.strerror}") from None
     print(f"written: {options.output}")
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m jobs.config_reference", description="Write the reference of every config key."
-    )
-    parser.add_argument("--output", type=Path, default=Path(PAGE), help=f"the page [{PAGE}]")
-    return parser
 
 
 if __name__ == "__main__":

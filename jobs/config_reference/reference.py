@@ -11,11 +11,10 @@ from pydantic.fields import FieldInfo
 from actors.serving.server_config import ServeConfig
 from jobs.benchmark.config import BenchmarkConfig
 from jobs.compare.config import JUDGE_KINDS, CompareConfig
-from jobs.config_reference.values import allowed, section_of, shown
+from jobs.config_reference.values import TAG_NAMES, allowed, is_hidden, sections_of, shown, tag_of
 from jobs.train_baselines.config import BaselinesConfig
 from pipeline.config.align import AlignConfig
 from pipeline.dataset.rows import RowSampling
-from pipeline.strategies import ALL
 
 INTRODUCTION = """\
 # Configuration
@@ -36,10 +35,16 @@ Jobs: [align](#jobsalign) · [serve](#jobsserve) · [compare](#jobscompare) · [
 [train_baselines](#jobstrain_baselines). `jobs.calibrate`, `jobs.simulate --measure`, `jobs.chaos` and
 `jobs.determinism` take the keys of `jobs.align`. The other jobs have options only: [jobs](jobs.md).
 """
-STRATEGY = """\
+CHOICE = {
+    "strategy": """\
 `strategy.name` chooses the strategy; the other keys belong to that strategy. `strategy=NAME` on the command line starts
 the section anew, with the defaults of that strategy. [Strategies](strategies.md) says what each one does.
-"""
+""",
+    "reward": """\
+`reward.kind` chooses what scores, a `classifier` where it is not given; the other keys belong to that kind.
+`reward=KIND` on the command line starts the section anew.
+""",
+}
 SAMPLING = """\
 The input's column `sampling_params` may set these for its own row, in the ranges above: {names}. A field that is null
 or left out has the config's value.
@@ -52,10 +57,8 @@ def configuration_page() -> str:
     parts = [
         INTRODUCTION,
         "## jobs.align\n",
-        *_tables(AlignConfig, skip={"strategy"}),
+        *_tables(AlignConfig),
         f"### A row's own sampling_params\n\n{SAMPLING.format(names=_names(RowSampling))}",
-        f"### strategy\n\n{STRATEGY}",
-        *(_strategy(section) for section in ALL),
         "## jobs.serve\n\nThe keys of `jobs.align`, and these. A server reads neither `input` nor `output`.\n",
         *_tables(ServeConfig, skip=AlignConfig.model_fields),
         "## jobs.compare\n\n`*` stands for a name of your choice.\n",
@@ -70,44 +73,47 @@ def configuration_page() -> str:
 
 
 def _tables(root: type[BaseModel], skip: Collection[str] = ()) -> Iterator[str]:
-    """The keys at the top of the tree, required ones first; then a heading and a table for each section below."""
+    """The keys at the top of the tree, required ones first; then a heading and a table for each section below, those of
+    which there are several to choose from last."""
     own = [row for row in _rows(root, "") if row[0] not in skip]
     if own:
         yield _table(sorted(own, key=lambda row: not row[2]))
-    for name, section in _sections(root, ""):
-        if name.partition(".")[0] not in skip:
-            yield f"### {name}\n\n{_purpose(section)}{_table(_rows(section, name + '.'))}"
+    below = [(path, choices) for path, choices in _sections(root, "") if path.partition(".")[0] not in skip]
+    for path, choices in sorted(below, key=lambda section: len(section[1]) > 1):
+        if len(choices) == 1:
+            yield f"### {path}\n\n{_section(path, choices[0])}"
+        else:
+            yield f"### {path}\n\n{CHOICE[path]}"
+            yield from (f"#### {tag_of(section)}\n\n{_section(path, section)}" for section in choices)
 
 
-def _strategy(section: type[BaseModel]) -> str:
-    rows = _rows(section, "strategy.")
-    for name, part in _sections(section, "strategy."):
-        rows += _rows(part, name + ".")
-    return f"#### {section.model_fields['name'].default}\n\n{_purpose(section)}{_table(rows)}"
+def _section(path: str, section: type[BaseModel]) -> str:
+    """What the section's own docstring says, and its keys; keys of a list in it stand in the same table."""
+    rows = _rows(section, path + ".")
+    listed = [part for part in _sections(section, path + ".") if part[0] in {key for key, _, _ in rows}]
+    for below, (part, *_) in listed:
+        rows += _rows(part, below + ".")
+    return (f"{section.__doc__}\n\n" if section.__doc__ else "") + _table(rows)
 
 
 def _judge(kind: str, section: type[BaseModel]) -> str:
-    rows = _rows(section, "judges.*.")
-    return f"### A judge of `kind: {kind}`\n\n{_purpose(section)}" + (
-        _table(rows) if rows else "It has no other keys.\n"
-    )
-
-
-def _purpose(section: type[BaseModel]) -> str:
-    """What the section's own docstring says, as a paragraph."""
-    return f"{section.__doc__}\n\n" if section.__doc__ else ""
+    heading = f"### A judge of `kind: {kind}`\n\n"
+    has_keys = section.model_fields.keys() > TAG_NAMES & section.model_fields.keys()
+    return heading + (_section("judges.*", section) if has_keys else f"{section.__doc__}\n\nIt has no other keys.\n")
 
 
 def _names(section: type[BaseModel]) -> str:
     return ", ".join(f"`{name}`" for name in section.model_fields)
 
 
-def _sections(root: type[BaseModel], prefix: str) -> Iterator[tuple[str, type[BaseModel]]]:
+def _sections(root: type[BaseModel], prefix: str) -> Iterator[tuple[str, list[type[BaseModel]]]]:
+    """Every section of the tree: its path and the sections to choose from there. What is below a choice is left out."""
     for name, info in root.model_fields.items():
-        section, below = section_of(info.annotation)
-        if section is not None:
-            yield prefix + name + below, section
-            yield from _sections(section, f"{prefix}{name}{below}.")
+        choices, below = sections_of(info.annotation)
+        if choices:
+            yield prefix + name + below, choices
+        if len(choices) == 1:
+            yield from _sections(choices[0], f"{prefix}{name}{below}.")
 
 
 def _rows(section: type[BaseModel], prefix: str) -> list[Row]:
@@ -116,7 +122,9 @@ def _rows(section: type[BaseModel], prefix: str) -> list[Row]:
     return [
         (prefix + name, info, name in required)
         for name, info in section.model_fields.items()
-        if name not in ("name", "kind") and (section_of(info.annotation)[0] is None or info.description)
+        if (name not in TAG_NAMES or info.description)
+        and not is_hidden(info)
+        and (not sections_of(info.annotation)[0] or info.description)
     ]
 
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 ROOT = Path(__file__).parent.parent.parent
+TAG_NAMES = {"name", "kind"}  # by which the sections of a choice are told apart
 LARGEST_SPELT_OUT = 100_000
 BOUNDS = (
     (annotated_types.Ge, "ge", "≥"),
@@ -20,15 +21,26 @@ BOUNDS = (
 )
 
 
-def section_of(annotation: Any) -> tuple[type[BaseModel] | None, str]:
-    """The section that a field holds, and what a key below it says between the two: a name (`*`), or nothing."""
+def sections_of(annotation: Any) -> tuple[list[type[BaseModel]], str]:
+    """The sections that a field holds, more than one where there is a choice, and what a key below it says between the
+    two: a name (`*`), or nothing."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation, ""
-    if get_origin(annotation) is tuple:
-        return section_of(get_args(annotation)[0])
+        return [annotation], ""
     if get_origin(annotation) is dict:
-        return section_of(get_args(annotation)[1])[0], ".*"
-    return None, ""
+        return sections_of(get_args(annotation)[1])[0], ".*"
+    members = get_args(annotation)[:1] if get_origin(annotation) is Annotated else get_args(annotation)
+    return [section for member in members for section in sections_of(member)[0]], ""
+
+
+def tag_of(section: type[BaseModel]) -> str:
+    """What chooses this section among others."""
+    (tag,) = (info.default for name, info in section.model_fields.items() if name in TAG_NAMES)
+    return str(tag)
+
+
+def is_hidden(info: FieldInfo) -> bool:
+    """Whether a key is for tests only."""
+    return isinstance(info.json_schema_extra, dict) and bool(info.json_schema_extra.get("hidden"))
 
 
 def allowed(annotation: Any, metadata: Iterable[Any] = ()) -> str:

@@ -30,10 +30,17 @@ def _determinism(options: argparse.Namespace) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser("determinism", __doc__)
-    parser.add_argument("--rows", type=int, default=1000, help="of the config's input [1,000]")
-    parser.add_argument("--setting", action="append", choices=SETTINGS, help="only this one; may be repeated [all]")
-    parser.add_argument("--folder", type=Path, help="for outputs and logs [a new temporary one]")
-    parser.add_argument("--config", default=CONFIG, help=f"of the job [{CONFIG}]")
+    parser.add_argument("--rows", type=int, default=1000, help="rows of the config's input [1,000]")
+    settings = "; ".join(SETTINGS)
+    parser.add_argument(
+        "--setting",
+        action="append",
+        choices=SETTINGS,
+        metavar="SETTING",
+        help=f"only this setting; may be repeated [{settings}]",
+    )
+    parser.add_argument("--folder", type=Path, help="folder for outputs and logs [a new temporary one]")
+    parser.add_argument("--config", default=CONFIG, help=f"config of the job [{CONFIG}]")
     add_overrides(parser)
     return parser
 

@@ -14,7 +14,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _export(options: argparse.Namespace) -> None:
     counts = export_pairs(options.run, options.output, options.level)
-    left_out = f", {counts.num_unordered} left out: the kept one's reward is not the higher"
+    left_out = f", {counts.num_unordered} left out: the kept one's reward is not the higher one"
     print(
         f"{options.output}: {counts.num_pairs} pairs of {counts.num_rows} rows{left_out * bool(counts.num_unordered)}"
     )

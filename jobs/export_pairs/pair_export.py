@@ -1,4 +1,4 @@
-"""Owns the way from a run's output to one file of preference pairs: streamed, and written whole or not at all."""
+"""Exports a run's output as one file of preference pairs: streamed, and written atomically."""
 
 import json
 from collections.abc import Iterator
@@ -9,22 +9,21 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
-from pydantic import ValidationError
 
-from jobs.export_pairs.preference_pairs import PAIRS, ConversationalFormat, Level, PairFormat
+from jobs.export_pairs.preference_pairs import PAIRS, ConversationalFormat, Level, PairFormat, PreferencePair
 from pipeline.config.align import AlignConfig
-from pipeline.dataset.shards import part_files
 from pipeline.errors import ConfigError, InputError, OutputError
+from pipeline.runs.outputs import OutputRow, StageOutput, finished_run
 from pipeline.storage import Location, locate
 
+PAIRED = ("response", "reward", "finish_reason", "candidates")
 READ_BATCH_ROWS = 64
 WRITE_BATCH_PAIRS = 1024
 
 
 @dataclass(slots=True)
 class ExportCounts:
-    """What became of a run's rows: `num_unordered` pairs were left out because the chosen reward is not the higher."""
+    """What became of a run's rows. `num_unordered` pairs are left out: the chosen reward is not the higher one."""
 
     num_rows: int = 0
     num_pairs: int = 0
@@ -36,27 +35,26 @@ def export_pairs(run: str, output: str, level: Level) -> ExportCounts:
 
     Raises:
         InputError: the run is not finished, kept no rejected candidates, or holds no pair of this level.
-        OutputError: the output cannot be written, or is there already.
-        ConfigError: the output's name says no format, or the run's policy has no tokenizer.
+        OutputError: the output cannot be written, or exists already.
+        ConfigError: the output's name has no known ending, or the run's policy has no tokenizer.
     """
-    root, target = _locate(run), _locate(output)
+    target = _locate(output)
     if target.name.rpartition(".")[2] not in ("parquet", "jsonl"):
         raise ConfigError(f"output {output!r} must end with .parquet or .jsonl")
     if target.exists():
-        raise OutputError(f"output {output!r} is there already; choose another name")
-    config, parts = _run_config(root, run), part_files(root)
-    if not parts:
-        raise InputError(f"run {run!r} is not finished: it holds no part files yet")
+        raise OutputError(f"output {output!r} exists already; choose another name")
+    found = finished_run(run)
+    config = found.config
     if not config.keep_rejected:
         raise InputError(f"run {run!r} kept no rejected candidates; align again with keep_rejected=true")
     counts = ExportCounts()
-    pair_format = _format(config, level, pq.read_schema(parts[0].path, filesystem=root.filesystem))
+    pair_format = _format(config, level, found.aligned.schema())
     with target.atomic_writer() as stream, _writer(stream, target.name, pair_format.schema) as write:
-        records = _records(parts, config, level, pair_format, counts)
+        records = _records(found.aligned, config, level, pair_format, counts)
         while group := list(islice(records, WRITE_BATCH_PAIRS)):
             write(group)
         if not counts.num_pairs:
-            raise InputError(f"run {run!r} holds no pair of level {level} ({counts.num_rows} rows looked at)")
+            raise InputError(f"run {run!r} holds no pair of level {level} ({counts.num_rows} rows read)")
     return counts
 
 
@@ -65,18 +63,6 @@ def _locate(text: str) -> Location:
         return locate(text)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{text!r} cannot be looked at: {' '.join(str(error).split())}") from None
-
-
-def _run_config(root: Location, run: str) -> AlignConfig:
-    location = root / "_run" / "config.yaml"
-    if not location.exists():
-        raise InputError(f"{run!r} is no run directory: it holds no _run/config.yaml")
-    try:
-        return AlignConfig.model_validate(yaml.safe_load(location.read_text()))
-    except ValidationError as error:
-        problem = error.errors()[0]
-        field = ".".join(map(str, problem["loc"]))
-        raise InputError(f"{str(location)!r}: {field}: {problem['msg']}") from None
 
 
 def _format(config: AlignConfig, level: Level, schema: pa.Schema) -> PairFormat:
@@ -89,12 +75,12 @@ def _format(config: AlignConfig, level: Level, schema: pa.Schema) -> PairFormat:
 
 
 def _records(
-    parts: list[Location], config: AlignConfig, level: Level, pair_format: PairFormat, counts: ExportCounts
+    output: StageOutput, config: AlignConfig, level: Level, pair_format: PairFormat, counts: ExportCounts
 ) -> Iterator[dict[str, Any]]:
-    for row in _rows(parts, config):
+    columns = (config.id_column, config.prompt_column, config.messages_column, *PAIRED)
+    for row in output.rows(columns, READ_BATCH_ROWS):
         counts.num_rows += 1
-        messages = row[config.messages_column] or [{"role": "user", "content": row[config.prompt_column]}]
-        for pair in PAIRS[level](row, messages) if row["error_type"] is None else ():
+        for pair in () if row.is_error else _pairs(row, config, level):
             if pair.is_ordered:
                 counts.num_pairs += 1
                 yield pair_format.record(pair)
@@ -102,24 +88,9 @@ def _records(
                 counts.num_unordered += 1
 
 
-def _rows(parts: list[Location], config: AlignConfig) -> Iterator[dict[str, Any]]:
-    """Rows with the columns that pairs are made of; an absent prompt or messages column is all None."""
-    asked = (config.prompt_column, config.messages_column)
-    for part in parts:
-        with pq.ParquetFile(part.path, filesystem=part.filesystem) as file:
-            found = [name for name in (config.id_column, *asked) if name in file.schema_arrow.names]
-            columns = [*found, "response", "reward", "finish_reason", "candidates", "error_type"]
-            for batch in file.iter_batches(READ_BATCH_ROWS, columns=columns):
-                for i in range(batch.num_rows):
-                    yield _row(batch, i, config, asked)
-
-
-def _row(batch: pa.RecordBatch, i: int, config: AlignConfig, asked: tuple[str, str]) -> dict[str, Any]:
-    """One row as Python values; an error row's prompt may not even be text, and is not looked at."""
-    if batch.column("error_type")[i].is_valid:
-        return dict.fromkeys(asked) | {"error_type": batch.column("error_type")[i].as_py()}
-    row = {name: batch.column(name)[i].as_py() for name in batch.schema.names}
-    return dict.fromkeys(asked) | row | {"id": row[config.id_column]}
+def _pairs(row: OutputRow, config: AlignConfig, level: Level) -> Iterator[PreferencePair]:
+    cells = {name: row[name] for name in PAIRED}
+    return PAIRS[level](cells | {"id": row[config.id_column]}, row.messages(config))
 
 
 @contextmanager

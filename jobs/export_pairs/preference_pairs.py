@@ -1,12 +1,12 @@
-"""Owns what a preference pair is, made of the candidates that a run kept, and TRL's two formats for it.
+"""What a preference pair is, made of the candidates that a run kept, and TRL's two formats for it.
 
 segment     what was kept at a place of the response against what was rejected at the same place; the prompt of the pair
-            is prompt + response so far, so it is text: no chat template goes on in the middle of a turn
+            is prompt + response so far, as text: no chat template continues in the middle of a turn
 response    the row's response against every rejected candidate that ended a response; only responses that ended with an
             end token, because TRL ends what it is given
 
-Invariants: in every pair both rewards are known, the chosen one is the higher, and the texts differ. A soft rule now
-and then accepts a lower reward than one it rejected: such pairs are left out and counted.
+Invariants: in every pair both rewards are known, the chosen one is the higher, and the texts differ. A soft rule
+sometimes accepts a lower reward than one it rejected: such pairs are left out and counted.
 """
 
 from collections.abc import Callable, Iterator
@@ -33,7 +33,7 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class PreferencePair:
-    """Both completions go on from prompt + `response_so_far`."""
+    """Both completions continue prompt + `response_so_far`."""
 
     row_id: str
     messages: Messages
@@ -43,7 +43,7 @@ class PreferencePair:
 
     @property
     def is_ordered(self) -> bool:
-        """Whether the rewards say what the pair says."""
+        """Whether the rewards agree with the pair."""
         return self.chosen.reward > self.rejected.reward and self.chosen.text != self.rejected.text
 
 

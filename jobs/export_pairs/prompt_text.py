@@ -1,4 +1,4 @@
-"""Owns the text of a prompt as the policy reads it, for pairs in TRL's standard format."""
+"""The text of a prompt as the policy reads it, for pairs in TRL's standard format."""
 
 from jobs.export_pairs.preference_pairs import Messages, TextFormat
 from pipeline.config.align import AlignConfig
@@ -7,7 +7,7 @@ from pipeline.config.align import AlignConfig
 def prompt_text(config: AlignConfig) -> TextFormat:
     """The format that renders with the policy's chat template; prompts that went in raw stay as they are.
 
-    TRL's tokenizer call adds the beginning token that a template may write too: then it is left out here.
+    TRL's tokenizer call adds the beginning token; where the template writes it too, it is left out here.
 
     Raises:
         ConfigError: the policy has no tokenizer.
@@ -16,7 +16,7 @@ def prompt_text(config: AlignConfig) -> TextFormat:
         return TextFormat(lambda messages: "\n".join(message["content"] for message in messages), "")
     from actors.rendering.chat import load_tokenizer, render_chat
 
-    tokenizer = load_tokenizer("policy", config.policy.model)
+    tokenizer = load_tokenizer("policy", config.policy)
     adds_begin = tokenizer.bos_token_id is not None and tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id
     begin = tokenizer.bos_token if adds_begin else ""
 

@@ -27,14 +27,14 @@ def _growth(options: argparse.Namespace) -> None:
         from jobs.growth.plot import draw_growth
 
         draw_growth(run.samples, options.plot)
-    print(f"every second's figures: {folder / 'samples.csv'}")
+    print(f"the figures of every second: {folder / 'samples.csv'}")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser("growth", __doc__)
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the input [1,000,000]")
     parser.add_argument("--rows-per-shard", type=int, help="rows committed together [the main job's own default]")
-    parser.add_argument("--folder", type=Path, help="for input, output and samples.csv [a new temporary one]")
+    parser.add_argument("--folder", type=Path, help="folder for input, output and samples.csv [a new temporary one]")
     parser.add_argument("--plot", type=Path, help="draw memory over time to this PNG (needs the extra `plots`)")
     add_overrides(parser)
     return parser

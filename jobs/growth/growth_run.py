@@ -18,7 +18,7 @@ from rich.table import Table
 
 from jobs.started_job import JobFailed, StartedJob
 from pipeline.dataset.plan import default_rows_per_shard
-from pipeline.dataset.shards import shard_numbers
+from pipeline.dataset.shards import committed_shards
 from pipeline.storage import locate
 
 COORDINATOR = "ray::MapWorker(MapBatches(AlignShards"
@@ -91,8 +91,8 @@ class GrowthRun:
         return self._table(at_0_s, at_50_s, at_100_s, half)
 
     def _run_until(self, num_rows: int | None) -> float:
-        """Start the job and kill it once so many rows are committed; None: let it finish. Returns the seconds until it
-        has committed its first new shard."""
+        """Start the job and kill it once `num_rows` rows are committed; None: let it finish. Returns the seconds until
+        its first new shard is committed."""
         before, started_s, first_s = self._num_committed(), time.monotonic(), 0.0
         offset_s = self.samples[-1].second if self.samples else 0.0
         with self._job() as job:
@@ -114,7 +114,7 @@ class GrowthRun:
 
     def _num_committed(self) -> int:
         """Rows of committed shards; none once they are gathered."""
-        num_shards = len(shard_numbers(locate(str(self.folder / "out/_run/shards"))))
+        num_shards = len(committed_shards(locate(str(self.folder / "out/_run/shards"))))
         return min(self.num_rows, num_shards * self.rows_per_shard)  # the last shard may be shorter
 
     def _job(self) -> StartedJob:

@@ -1,4 +1,4 @@
-"""Load a running server with concurrent streams and show what its clients feel.
+"""Load a running server with concurrent streams and show the latencies of its clients.
 
 python -m jobs.load --url http://127.0.0.1:8000 --streams 1 4 16 64
 """
@@ -33,11 +33,13 @@ def _load(options: argparse.Namespace) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser("load", __doc__)
-    parser.add_argument("--url", default="http://127.0.0.1:8000", help="of the server [http://127.0.0.1:8000]")
+    parser.add_argument("--url", default="http://127.0.0.1:8000", help="URL of the server [http://127.0.0.1:8000]")
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 4, 16, 64], help="clients at once [1 4 16 64]")
-    parser.add_argument("--requests-per-stream", type=int, default=6, help="questions each of them asks [6]")
+    parser.add_argument("--requests-per-stream", type=int, default=6, help="requests that each client sends [6]")
     parser.add_argument("--prompts", default=PROMPTS, help=f"Parquet file with a column prompt [{PROMPTS}]")
-    parser.add_argument("--api-key-env", default="STARS_API_KEY", help="variable with the key, if any [STARS_API_KEY]")
+    parser.add_argument(
+        "--api-key-env", default="STARS_API_KEY", help="environment variable with the key, if any [STARS_API_KEY]"
+    )
     return parser
 
 

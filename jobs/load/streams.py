@@ -1,7 +1,7 @@
-"""A load generator: many clients ask a running server over HTTP, each one question after the other.
+"""A load generator: many clients send requests to a running server over HTTP, each client one after the other.
 
-Latencies are what a client feels, from sending a request to its first accepted segment, between two segments, and to
-the end. Every request is streamed, since that is the costlier way to be served.
+Latencies are measured at the client: from sending a request to its first accepted segment, between two segments, and to
+the end. Every request is streamed, because streaming costs the server more.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ TIMEOUT_S = 600.0
 
 @dataclass(slots=True)
 class Answer:
-    """What one request took: seconds to each kept segment, and in all."""
+    """What one request took: seconds to each kept segment, and in total."""
 
     segments_s: list[float] = field(default_factory=list)
     total_s: float = 0.0
@@ -32,7 +32,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class LoadFigures:
-    """One load: so many streams at once for `wall_s`."""
+    """One load: `num_streams` streams at once for `wall_s`."""
 
     num_streams: int
     wall_s: float
@@ -60,7 +60,7 @@ class LoadFigures:
 
 
 def load_table(figures: list[LoadFigures]) -> Table:
-    """One row a load."""
+    """One row per load."""
     table = Table(title="seconds: p50 / p99")
     for name in ("streams", "answers", "first segment", "per segment", "answer", "max/median", "accepted tokens/s"):
         table.add_column(name, justify="right")
@@ -70,7 +70,7 @@ def load_table(figures: list[LoadFigures]) -> Table:
 
 
 async def run_load(url: str, prompts: list[str], num_streams: int, num_requests: int, api_key: str) -> LoadFigures:
-    """Ask `num_requests` questions, `num_streams` at a time.
+    """Send `num_requests` requests, `num_streams` at a time.
 
     Raises:
         ModelError: no server answers there.
@@ -89,7 +89,7 @@ async def run_load(url: str, prompts: list[str], num_streams: int, num_requests:
 
 
 async def _stream(session: aiohttp.ClientSession, url: str, questions: Iterator[tuple[int, str]]) -> list[Answer]:
-    """One client: asks the next question as soon as it has its answer."""
+    """One client: sends the next request as soon as it has its answer."""
     return [await _ask(session, url, number, prompt) for number, prompt in questions]
 
 

@@ -1,6 +1,6 @@
 """Simulate 1 to 64 cells on this machine: the real graph, the real coordinators, fake models on virtual time.
 
-First measure what real calls cost, on the hardware that you mean; then simulate a cluster of it anywhere:
+First measure what real calls cost on the hardware in question; then simulate a cluster of it on any machine:
 
 python -m jobs.simulate --measure jobs/configs/embedded.yaml --costs costs.json
 python -m jobs.simulate --costs costs.json --cells 1,4,16,64 --output outputs/simulation
@@ -78,13 +78,15 @@ def _cells(text: str) -> list[int]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser("simulate", __doc__)
-    parser.add_argument("--measure", metavar="CONFIG", help="measure a config's models instead, and write --costs")
+    parser.add_argument(
+        "--measure", metavar="CONFIG", help="instead of simulating, measure the models of this config and write --costs"
+    )
     parser.add_argument("--prompts", type=int, default=256, help="with --measure: prompts to align [256]")
-    parser.add_argument("--hardware", help="with --measure: what it runs on, in words")
+    parser.add_argument("--hardware", help="with --measure: the name of the hardware [the processor's]")
     parser.add_argument("--costs", metavar="FILE", default="costs.json", help="what model calls cost [costs.json]")
-    parser.add_argument("--cells", default="1,2,4,8,16,32,64", help="numbers of cells [1,2,4,8,16,32,64]")
+    parser.add_argument("--cells", default="1,2,4,8,16,32,64", help="numbers of cells to simulate [1,2,4,8,16,32,64]")
     parser.add_argument("--rows-per-cell", type=int, default=2048, help="rows for each cell [2048]")
-    parser.add_argument("--rows-per-shard", type=int, help="rows of a shard [as many as a run would choose]")
+    parser.add_argument("--rows-per-shard", type=int, help="rows of a shard [the main job's own default]")
     parser.add_argument("--max-new-tokens", type=int, default=128, help="tokens of a response [128]")
     parser.add_argument("--output", default="outputs/simulation", help="folder for JSON and plot [outputs/simulation]")
     add_overrides(parser, "with --measure: set a key of its config")

@@ -1,10 +1,10 @@
 """All cells of a simulated cluster in one process, between the real graph and fake models on virtual time.
 
-Who gets which shard, and when more is sent, is decided by the real graph: a shard that a cell finishes is given back to
-Ray Data, and the clock stands still until the graph has sent what it owes. What the graph's work costs is charged by
-the virtual clock: it brings one shard every `shard_s` seconds at most, as was measured on the same graph beforehand.
+The real graph decides which cell gets which shard, and when more are sent: a finished shard goes back to Ray Data, and
+the clock stands still until the graph has sent the shards that are due. The virtual clock charges for the graph's work:
+the graph brings at most one shard every `shard_s` seconds, as measured on the same graph beforehand.
 
-Invariant: virtual time passes in models and in the graph only. Coordinators' own work is in the models' hop.
+Invariant: virtual time passes in models and in the graph only. The hop of the models includes the coordinators' work.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from pipeline.dataset.schema import build_table
 from pipeline.records import PromptRow
 from pipeline.runs.usage import CoordinatorUsage
 
-PATIENCE_S = 30.0  # real seconds that the graph may take for a shard it owes, before the clock goes on without it
+SHARD_TIMEOUT_S = 30.0  # real seconds to wait for a shard that is due, before the clock continues without it
 
 
 class CellsOnVirtualTime:
@@ -74,24 +74,24 @@ class CellsOnVirtualTime:
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._align(cell, block), self.loop))
 
     def figures(self) -> tuple[list[float], list[CoordinatorUsage], int]:
-        """Virtual instants at which rows were finished, the usage of every cell, shards that came late."""
+        """Virtual times at which rows were finished, the usage of every cell, and the number of late shards."""
         return self.finished_s, [self.coordinators[cell].usage for cell in sorted(self.coordinators)], self.num_late
 
     def _order_shard(self, at_s: float) -> None:
-        """The graph starts to bring the next shard, once it is done with those before it."""
+        """The graph starts to bring the next shard as soon as it is done with those before it."""
         if self.num_to_send:
             self.num_to_send -= 1
             self.graph_free_s = max(self.graph_free_s, at_s) + self.shard_s
             self.owed.append(self.graph_free_s)
 
     def _may_jump_to(self, instant_s: float) -> bool:
-        """Whether time may pass: not beyond the arrival of a shard that the graph has not sent yet."""
+        """Whether time may pass: not beyond the arrival of a shard that is due and not sent yet."""
         if not self.owed or instant_s <= self.owed[0]:
             self._blocked_since_s = None
             return True
         if self._blocked_since_s is None:
             self._blocked_since_s = time.monotonic()
-        elif time.monotonic() - self._blocked_since_s > PATIENCE_S:
+        elif time.monotonic() - self._blocked_since_s > SHARD_TIMEOUT_S:
             self.owed.popleft()
             self.num_late += 1
             self._blocked_since_s = None

@@ -1,7 +1,7 @@
 """What real model calls cost, measured through a real run's coordinator and actors, as numbers that fakes can charge.
 
-A call's seconds are fitted by least squares, never below nothing: so much a call, a row, and a token fed to catch up.
-The hop is what a call spends outside the model: on the way to an idle actor, and on the way back to the coordinator.
+A call's seconds are fitted by non-negative least squares: so much per call, per row, and per token fed to catch up.
+The hop is the time that a call spends outside the model: from the coordinator to an idle actor, and back.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ class RoleCosts:
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """A profile: what was measured, where, and what it gave."""
+    """A profile: what was measured, on which hardware, and the result."""
 
     hardware: str
     policy_model: str
@@ -97,7 +97,7 @@ class _Recorded:
 
 
 def measure_costs(config: AlignConfig, cell: Cell, rows: list[PromptRow], hardware: str | None) -> Costs:
-    """Align the rows on one cell, after a first part of them that warms the models up and is forgotten."""
+    """Align the rows on one cell. A first part of them only warms up the models."""
     policy, reward = _Recorded(cell.policies[0], "propose"), _Recorded(cell.rewards[0], "score")
     asyncio.run(_align(config, policy, reward, rows[: len(rows) // 4]))
     policy.calls.clear()
@@ -134,7 +134,7 @@ def _fit(calls: list[_Call]) -> RoleCosts:
 
 
 def _non_negative_least_squares(terms: npt.NDArray[Any], values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Least squares over the terms that help; those whose cost would be negative are left out one by one."""
+    """Least squares; terms whose cost would be negative are left out one by one."""
     kept = list(range(terms.shape[1]))
     while True:
         solution, *_ = np.linalg.lstsq(terms[:, kept], values, rcond=None)

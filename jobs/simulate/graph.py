@@ -1,4 +1,4 @@
-"""The real Ray Data graph: with cells that answer at once, to see what it costs, and with cells on virtual time.
+"""The real Ray Data graph: with cells that answer at once, to measure its cost, and with cells on virtual time.
 
 The one file of the simulation with `ray.remote`.
 """
@@ -26,7 +26,7 @@ ANSWER = "a response of the usual length " * 8
 
 
 class SimulatedAligner:
-    """In the place of `actors.batch.align_shards.AlignShards`: its cell lives elsewhere, on virtual time."""
+    """Takes the place of `actors.batch.align_shards.AlignShards`; its cell runs on virtual time in another actor."""
 
     def __init__(self, cells: Any) -> None:
         self.cells = cells
@@ -37,7 +37,7 @@ class SimulatedAligner:
 
 
 class InstantAligner:
-    """Answers at once, so that what is left is the graph."""
+    """Answers at once, so that only the graph takes time."""
 
     def __init__(self, strategy: str) -> None:
         self.result = RowResult(strategy, 0, "length", response=ANSWER, reward=0.5)
@@ -62,7 +62,7 @@ class ClusterRun:
 
 
 def measure_shard_s(config: AlignConfig, plan: InputPlan, columns: InputColumns, shards: Location) -> float:
-    """Real seconds per shard when the graph is all there is to wait for, from the times of the commits."""
+    """Real seconds per shard when only the graph takes time, from the times of the commits."""
     _run(config, plan, columns, InstantAligner, (config.strategy.name,), shards)
     committed = [info.mtime.timestamp() for info in shards.children() if info.mtime is not None]
     return 1 / steady_rate(committed)

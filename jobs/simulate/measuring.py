@@ -17,7 +17,7 @@ from pipeline.records import PromptRow
 
 def measure_config(config: AlignConfig, num_prompts: int, hardware: str | None) -> Costs:
     """Raises:
-    StarsError: the config or its input must be mended, or a model could not be loaded.
+    StarsError: the config or its input must be corrected, or a model could not be loaded.
     """
     rows = _first_rows(config, num_prompts)
     one_cell = config.cluster.model_copy(update={"cells": 1, "policies_per_cell": 1, "rewards_per_cell": 1})

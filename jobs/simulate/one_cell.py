@@ -1,4 +1,4 @@
-"""One cell on virtual time, with all its rows at hand: what its models would do if nothing else held them up."""
+"""One cell on virtual time that never waits for rows: what its models would do if nothing else delayed them."""
 
 import asyncio
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
-"""Rows per second against cells: how far from linear, and what holds the rest back.
+"""Rows per second against cells: how far from linear, and what limits them.
 
-Every number of cells gets as many rows for each cell, in shards of the size that a run would choose; rates are taken
-while all cells are full, because a real run fills and empties once in hours or days.
+The number of rows per cell is always the same, in shards of the size that a run would choose. Rates are measured while
+all cells are full, because a real run fills and empties once in hours or days.
 """
 
 import tempfile
@@ -54,8 +54,8 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One number of cells. `linear_fraction` is its rate over as many times the rate of the smallest number's cell;
-    `graph_busy` is the share of time that the graph worked, at 1 it is the bound."""
+    """One number of cells. `linear_fraction` is its rate per cell over that of the smallest number of cells;
+    `graph_busy` is the share of time in which the graph worked: at 1 the graph is the limit."""
 
     cells: int
     rows_per_s: float
@@ -119,7 +119,7 @@ def _write_prompts(path: Path, num_rows: int) -> None:
 
 
 def study_table(points: list[Point]) -> Table:
-    """The points for a person."""
+    """The points as a table."""
     table = Table(title="rows/s against cells, on virtual time")
     for name in ("cells", "rows/s", "of linear", "rows per shard", "graph ms/shard", "graph busy", "policy", "reward"):
         table.add_column(name, justify="right")
@@ -136,8 +136,8 @@ def study_record(costs: Costs, workload: Workload, points: list[Point]) -> dict[
 
 
 def draw_study(workload: Workload, points: list[Point], path: Path) -> None:
-    """Rows per second over cells: simulated, linear, and what the graph would let through, with shards of the sizes
-    that were run and with all as small as the first."""
+    """Rows per second over cells: simulated, linear, and the graph's limit, with shards of the sizes that were run and
+    with all as small as the first."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -148,7 +148,7 @@ def draw_study(workload: Workload, points: list[Point], path: Path) -> None:
     figure, axes = pyplot.subplots(figsize=(7, 4.5))
     axes.plot(cells, [n * per_cell for n in cells], color="#8c8c8c", linestyle="--", label="linear")
     bounds = [p.rows_per_shard / p.shard_s for p in points]
-    axes.plot(cells, bounds, color="#dd8452", linestyle=":", marker=".", label="the graph's bound")
+    axes.plot(cells, bounds, color="#dd8452", linestyle=":", marker=".", label="the graph's limit")
     axes.axhline(bounds[0], color="#dd8452", linewidth=0.8, label=f"with {points[0].rows_per_shard} rows a shard")
     axes.plot(cells, [p.rows_per_s for p in points], color="#2a7f62", marker="o", label="simulated")
     for p in points:

@@ -1,4 +1,4 @@
-"""An event loop whose clock jumps to the next timer when nothing else is left to do, and models that live on it.
+"""An event loop whose clock jumps to the next timer when nothing else is left to do, and models that run on it.
 
 Invariants: work of coroutines takes no time on this clock, only timers do; a model computes one call at a time, in the
 order in which calls were sent, as an actor does.
@@ -14,7 +14,7 @@ REAL_WAIT_S = 0.05
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """Args:
-    may_jump_to: asked whether time may pass up to an instant now; while it may not, real events are waited for.
+    may_jump_to: says whether time may jump to an instant now; while it may not, the loop waits for real events.
     """
 
     def __init__(self, may_jump_to: Callable[[float], bool] = lambda instant_s: True) -> None:

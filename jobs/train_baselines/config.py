@@ -1,6 +1,6 @@
-"""The config of `jobs.train_baselines`. Like the rest of the core it imports neither Ray nor torch.
+"""The config of `jobs.train_baselines`. It imports neither Ray nor torch.
 
-A knob that takes several values is a grid: every combination is trained on the same pairs, and the one of the highest
+A knob that takes several values is a grid: every combination is trained on the same pairs, and the one with the highest
 gold score on validation prompts is kept.
 """
 

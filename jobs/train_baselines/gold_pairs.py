@@ -1,8 +1,8 @@
-"""Owns the preference pairs that the baselines learn from when no file is given.
+"""The preference pairs that the baselines learn from when no file is given.
 
 Each pair is two answers of the policy itself to one prompt of the training split; which one is chosen is drawn as for
-the reward model: i beats j with probability sigmoid(gold_i - gold_j). Gold scores themselves go nowhere. Answers that
-did not end within the length are left out: TRL would teach the policy to end there.
+the reward model: i beats j with probability sigmoid(gold_i - gold_j). Only these labels leave this module, never gold
+scores. Answers that did not end within the length are left out: TRL would teach the policy to end there.
 """
 
 import random
@@ -19,7 +19,7 @@ Pair = dict[str, Any]
 
 
 def gold_pairs(policy: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, count: int, seed: int) -> list[Pair]:
-    """`count` pairs in TRL's conversational format, one a prompt; the seed fixes prompts, answers and labels."""
+    """`count` pairs in TRL's conversational format, one per prompt; the seed fixes prompts, answers and labels."""
     rng = random.Random(f"baseline labels {seed}")
     drawn = sample_rollouts(policy, tokenizer, 2, seed)
     ended = (r for r in drawn if all(tokens[-1] == tokenizer.eos_token_id for tokens in r.responses))

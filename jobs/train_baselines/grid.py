@@ -1,7 +1,7 @@
-"""Owns the order of baseline training: pairs, then every point of each method's grid, validated; the best is kept.
+"""Baseline training in order: pairs, then every point of each method's grid, validated; the best is kept.
 
 Invariant: a baseline's folder is a complete policy (weights, tokenizer, chat template, generation config) and appears
-whole or not at all.
+atomically.
 """
 
 import json
@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 from jobs.train_baselines.config import BaselinesConfig, Method
 from jobs.train_baselines.gold_pairs import gold_pairs
-from jobs.train_baselines.training import train
+from jobs.train_baselines.trl_training import train
 from jobs.train_embedded.rollouts import sample_rollouts
 from pipeline.embedded.judge import gold_score
 from pipeline.errors import InputError

@@ -18,7 +18,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from jobs.train_embedded.training import train_embedded  # here, because it imports torch
+    from jobs.train_embedded.assets import train_embedded  # here, because it imports torch
 
     train_embedded(options.output, options.seed)
 

@@ -1,4 +1,4 @@
-"""Owns the optimiser of both embedded models: Muon for the layers' matrices, AdamW for embeddings, norms and heads."""
+"""The optimiser of both embedded models: Muon for the layers' matrices, AdamW for embeddings, norms and heads."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""Owns training of the embedded policy: next-token loss on sampled responses, one epoch, prompts unscored."""
+"""Training of the embedded policy: next-token loss on sampled responses, one epoch, prompts unscored."""
 
 import random
 import time

@@ -1,4 +1,4 @@
-"""Owns training of the embedded reward model: Bradley-Terry on full responses and on their prefixes.
+"""Training of the embedded reward model: Bradley-Terry on full responses and on their prefixes.
 
 A reward model trained on finished answers alone is badly calibrated on fragments, and STARS scores fragments: hence the
 prefix loss. The model sees the gold judge only through pair labels, each drawn from a sigmoid of a gold difference.
@@ -49,7 +49,7 @@ class Group:
 def train_reward(
     policy: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, seed: int
 ) -> LlamaForSequenceClassification:
-    """Train on the policy's answers to NUM_PROMPTS prompts; the seed fixes data, labels, order and first weights."""
+    """Train on the policy's answers to NUM_PROMPTS prompts; the seed fixes data, labels, order and initial weights."""
     torch.manual_seed(seed + 1)
     reward = LlamaForSequenceClassification(model_config(tokenizer, num_labels=1)).train()
     optimiser = MuonWithAdamW(reward, num_steps=NUM_PROMPTS // PROMPTS_PER_BATCH)

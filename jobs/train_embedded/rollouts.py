@@ -1,7 +1,8 @@
-"""Owns what the reward model is trained on: several responses of the policy itself to each of many training prompts.
+"""What the reward model is trained on: several responses of the policy itself to each of many training prompts.
 
-A reward model that has only seen clean text takes the policy's slips for the real thing, and steering by it finds
-them. The policy samples through the slot engine that serves it: the draws are keyed, its prompts are computed once.
+A reward model that has only seen clean text does not recognise the policy's mistakes, and a search for high reward
+finds them. The policy samples through the slot engine that serves it: the draws are keyed, its prompts are computed
+once.
 """
 
 import random

@@ -1,4 +1,4 @@
-"""Owns the embedded tokenizer: byte-level BPE over the world's text, the chat template, and token batches.
+"""The embedded tokenizer: byte-level BPE over the world's text, the chat template, and token batches.
 
 Invariants: any Unicode text round-trips; there is no beginning token; `<|end|>` ends every turn and is the end token;
 `<|pad|>` is another token; tokens of a response never depend on the prompt before it.

@@ -3,7 +3,7 @@
 Every field's description gives its unit and the reason for its default.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -77,6 +77,10 @@ class Decoding(Section):
         "makes preference pairs of them",
     )
 
+    def loaded_as(self, loaded: "Decoding") -> Self:
+        """This, with the models and the engine that another one was loaded with."""
+        return self.model_copy(update={name: getattr(loaded, name) for name in ("policy", "reward", "engine")})
+
     @property
     def are_fake(self) -> bool:
         """Whether the models are fakes, which need no GPU and no memory to speak of."""
@@ -113,4 +117,10 @@ class Decoding(Section):
             )
         if self.reward.models and self.are_fake != self.reward.is_fake:
             raise ValueError("policy.backend and reward.backend must both be fake, or neither")
+        if self.reward.longest_call_s >= self.coordinator.call_timeout_s:
+            raise ValueError(
+                f"a call of the reward may take {self.reward.longest_call_s:g} s by its own limits, but after "
+                f"coordinator.call_timeout_s = {self.coordinator.call_timeout_s:g} its actor counts as hung; lower "
+                "reward.timeout_s, or raise the other"
+            )
         return self

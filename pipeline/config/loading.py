@@ -6,6 +6,7 @@ Error lines name the dotted field and, for an unknown key, the nearest valid nam
 import difflib
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -14,12 +15,11 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from pipeline.config.align import AlignConfig
+from pipeline.config.rewards import DEFAULT_KIND
 from pipeline.errors import ConfigError
-from pipeline.strategies import STRATEGIES
-
-STRATEGY_TAGS = tuple(STRATEGIES)
 
 TAG_NAMES = {"name", "kind"}  # by which the members of a union are told apart
+CHOICES = {"strategy": ("name", None), "reward": ("kind", DEFAULT_KIND)}  # of the whole tree: tag, and its default
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
 
@@ -54,8 +54,7 @@ def validate(root: type[ConfigT], tree: dict[str, Any], prefix: Callable[[str], 
     try:
         return root.model_validate(tree)
     except ValidationError as error:
-        known = field_paths(root)
-        lines = [_place(problem, prefix) + _describe(problem, known) for problem in error.errors()]
+        lines = [_place(problem, prefix) + _describe(problem, root) for problem in error.errors()]
         raise ConfigError("; ".join(lines)) from None
 
 
@@ -157,7 +156,8 @@ def _nearest_file(path: str) -> str:
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:
-    """Set one `a.b=value`; the value is YAML. `strategy=NAME` or `strategy.name=NAME` starts that section anew."""
+    """Set one `a.b=value`; the value is YAML. Another `strategy.name` or `reward.kind` starts that section anew;
+    `strategy=NAME` is the same as `strategy.name=NAME`, and so for the reward."""
     key, separator, text = override.partition("=")
     if not separator or not key:
         raise ConfigError(f"override {override!r} must look like key=value")
@@ -165,40 +165,83 @@ def _apply(tree: dict[str, Any], override: str) -> None:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         raise ConfigError(f"{key}: {text!r} is not a YAML value") from None
-    if key == "strategy" and isinstance(value, str):
-        key = "strategy.name"
+    if key in CHOICES and isinstance(value, str):
+        key = f"{key}.{CHOICES[key][0]}"
     *parents, last = key.split(".")
     node = tree
     for parent in parents:
         node = node.setdefault(parent, {})
         if not isinstance(node, dict):
             raise ConfigError(f"{key}: {parent!r} is not a section")
-    if key == "strategy.name" and node.get("name") != value:
+    tag, default = CHOICES.get(parents[0] if len(parents) == 1 else "", (None, None))
+    if last == tag and node.get(last, default) != value:
         node.clear()
     node[last] = value
 
 
-def _describe(problem: Any, known: list[str]) -> str:
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """Where a problem is: its dotted key, the same as `field_paths` writes it, and what is chosen there. `tags` are
+    those of the section that it chooses, `choice` says in which section it stands, both where there are several."""
+
+    key: str
+    path: str
+    tags: tuple[str, ...] = ()
+    choice: str = ""
+
+
+def _field_at(root: type[BaseModel], location: Sequence[Any]) -> _Field:
+    """A problem's location without the tags that pydantic adds where it chose a section."""
+    keys, path, members, choice = list[str](), list[str](), [root], ""
+    is_mapping = False
+    for part in location:
+        tags = _tags_of(members)
+        if part in tags and not is_mapping:
+            members, choice = [tags[part]], f"{path[-1]} {part!r}"
+            continue
+        shown = str(part) if str(part).isprintable() else repr(part)
+        keys.append(shown)
+        if is_mapping:
+            path.append("*")
+            is_mapping = False
+            continue
+        path.append(shown)
+        info = members[0].model_fields.get(str(part)) if members else None
+        members = _sections_of(info.annotation) if info else []
+        is_mapping = info is not None and get_origin(info.annotation) is dict
+    return _Field(".".join(keys), ".".join(path), tuple(map(str, _tags_of(members))), choice)
+
+
+def _tags_of(members: list[type[BaseModel]]) -> dict[Any, type[BaseModel]]:
+    """What tells the members of a union apart; nothing where there is only one."""
+    if len(members) < 2:
+        return {}
+    tag = next(iter(members[0].model_fields.keys() & TAG_NAMES))
+    return {member.model_fields[tag].default: member for member in members}
+
+
+def _describe(problem: Any, root: type[BaseModel]) -> str:
     """One line for one pydantic error: the dotted field, what is wrong, what was given."""
-    location = [str(part) if str(part).isprintable() else repr(part) for part in problem["loc"]]
-    field = ".".join(part for i, part in enumerate(location) if not (i == 1 and location[0] == "strategy"))
-    if problem["type"] == "extra_forbidden":
-        if field in known:
-            return f"{field}: strategy {location[1]!r} has no such key"
-        return f"{field}: unknown key{_nearest_field(field, known)}"
-    if problem["type"].startswith("union_tag") or (field == "strategy" and problem["type"] == "model_attributes_type"):
-        return f"strategy.name: must be one of {', '.join(STRATEGY_TAGS)}{_nearest_strategy(problem)}"
-    if problem["type"] == "missing":
-        return f"{field}: required, but not given"
+    field, known = _field_at(root, problem["loc"]), field_paths(root)
+    key, kind = field.key, problem["type"]
+    if kind == "extra_forbidden":
+        if field.path in known:
+            return f"{key}: {field.choice} has no such key"
+        return f"{key}: unknown key{_nearest_field(field.path, known)}"
+    if field.tags and (kind.startswith("union_tag") or kind == "model_attributes_type"):
+        tag = "kind" if f"{field.path}.kind" in known else "name"
+        return f"{key}.{tag}: must be one of {', '.join(field.tags)}{_nearest_tag(problem, field.tags)}"
+    if kind == "missing":
+        return f"{key}: required, but not given"
     message = problem["msg"].removeprefix("Value error, ")
     given = problem["input"]
     shown = f" (given: {given!r})" if isinstance(given, (str, int, float, bool, type(None))) else ""
-    return f"{field}: {message}{shown}" if field else message
+    return f"{key}: {message}{shown}" if key else message
 
 
-def _nearest_strategy(problem: Any) -> str:
+def _nearest_tag(problem: Any, tags: tuple[str, ...]) -> str:
     given = problem.get("ctx", {}).get("tag")
-    hint = nearest(given, STRATEGY_TAGS) if isinstance(given, str) else ""
+    hint = nearest(given, tags) if isinstance(given, str) else ""
     return f" (given: {given!r}{hint})" if given is not None else ""
 
 

@@ -168,7 +168,7 @@ class CustomHeadReward(HeadModel, Labels):
     last_token: str | int | None = Field(
         None, description="a token put after everything; null: reward_token_id of the model's config if it has one"
     )
-    close_turn: CloseTurn = ClassifierReward.model_fields["close_turn"]
+    close_turn: CloseTurn = Field("finished", description=ClassifierReward.model_fields["close_turn"].description)
 
     @field_validator("head_class")
     @classmethod

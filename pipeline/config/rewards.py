@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 
 from pydantic import Discriminator, Tag
 
+from pipeline.config.called_rewards import FunctionReward
 from pipeline.config.model_rewards import (
     ClassifierReward,
     CustomHeadReward,
@@ -21,6 +22,7 @@ REWARD_SECTIONS: tuple[type[RewardSection], ...] = (
     TokenLogitReward,
     CustomHeadReward,
     ProcessReward,
+    FunctionReward,
 )
 DEFAULT_KIND = "classifier"
 

@@ -52,7 +52,7 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Consecutive input rows [first_row, end_row) read by one task; starts on a shard's first row."""
+    """Consecutive input rows [first_row, end_row)."""
 
     first_row: int
     end_row: int
@@ -81,7 +81,8 @@ class InputPlan:
         return replace(self, num_rows=min(self.num_rows, num_rows))
 
     def spans(self, read_rows: int) -> Iterator[Span]:
-        """Cut the input where row groups end, rounded down to a shard, so that little is decoded twice."""
+        """Spans for one reading task each: cut where row groups end, rounded down to a shard, so that little is decoded
+        twice."""
         first_row = row = num_groups = 0
         for group_rows in (n for file in self.files for n in file.group_rows):
             row, num_groups = min(row + group_rows, self.num_rows), num_groups + 1

@@ -51,8 +51,16 @@ def check_rows(
             row = _faulty(
                 row.row_index, text_id, RowError("duplicate_id", f"an earlier row has the id {text_id!r} too")
             )
-        rows.append(replace(row, columns={name: values[i] for name, values in others.items()}) if others else row)
+        rows.append(_with_columns(row, {name: values[i] for name, values in others.items()}) if others else row)
     return rows
+
+
+def _with_columns(row: PromptRow, columns: dict[str, Any]) -> PromptRow:
+    undecodable = next((name for name, value in columns.items() if value is UNDECODABLE), None)
+    if undecodable is not None and row.error_type is None:
+        fault = RowError("column_not_text", f"the column {undecodable!r} is not valid UTF-8")
+        return _faulty(row.row_index, row.row_id, fault)
+    return replace(row, columns=columns)
 
 
 def check_row(row_index: int, row_id: str | None, prompt: Any, messages: Any, sampling_params: Any) -> PromptRow:

@@ -87,12 +87,15 @@ def _earlier_turn(rng: random.Random) -> list[Message]:
 
 def _row(conversation: Conversation, row_id: str) -> dict[str, object]:
     scenario, plain = conversation.scenario, len(conversation.messages) == 1
-    is_task = isinstance(scenario, TaskScenario)
+    if isinstance(scenario, TaskScenario):
+        kind, domain, task = "task", scenario.domain.name, scenario.task.action.format(object="...")
+    else:
+        kind, domain, task = "harmful", "family", scenario.request.name
     return {
         "id": row_id,
         "prompt": conversation.prompt if plain else None,
         "messages": None if plain else list(conversation.messages),
-        "domain": scenario.domain.name if is_task else "family",
-        "task": scenario.task.action.format(object="...") if is_task else scenario.request.name,
-        "kind": "task" if is_task else "harmful",
+        "domain": domain,
+        "task": task,
+        "kind": kind,
     }

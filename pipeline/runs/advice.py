@@ -49,7 +49,9 @@ def advise(cluster: ClusterConfig, cohorts_in_flight: int, usage: CoordinatorUsa
     if max(policy.busy_fraction, reward.busy_fraction) < STARVED:
         sentence = f"{busy}: both wait, more GPUs would too; give them more rows (a longer input, engine.slots)"
         return Advice("none", 0.0, 0.0, sentence)
-    role, other = ("policy", "reward") if gains["policy"] >= gains["reward"] else ("reward", "policy")
+    is_policy = gains["policy"] >= gains["reward"]
+    role: Literal["policy", "reward"] = "policy" if is_policy else "reward"
+    other = "reward" if is_policy else "policy"
     where = "to one more" if cluster.cells == 1 else "in every cell to one more"
     keys = {"policy": "cluster.policies_per_cell", "reward": "cluster.rewards_per_cell"}
     count = {"policy": num_policies, "reward": num_rewards}[role] + 1

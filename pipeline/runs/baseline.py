@@ -6,18 +6,14 @@ are of one seed, whose first proposals are shared.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.config.align import ColumnNames
-from pipeline.dataset.shards import part_files
 from pipeline.runs.metrics import Comparison
+from pipeline.runs.outputs import OutputRow, StageOutput
 from pipeline.runs.text_judge import load_text_judge
 from pipeline.runs.wins import RunningMean, wins
-from pipeline.storage import Location
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +34,9 @@ class Pair:
     baseline_reward: float
 
 
-def compare_outputs(names: ColumnNames, judge_name: str | None, aligned: Location, baseline: Location) -> Comparison:
+def compare_outputs(
+    names: ColumnNames, judge_name: str | None, aligned: StageOutput, baseline: StageOutput
+) -> Comparison:
     """Mean rewards on the same prompts and, with a judge of `runs.text_judge`, how often the aligned response is the
     better one."""
     judge = load_text_judge(judge_name) if judge_name else None
@@ -48,7 +46,7 @@ def compare_outputs(names: ColumnNames, judge_name: str | None, aligned: Locatio
         baseline_rewards.add(pair.baseline_reward)
         if judge is not None:
             scores = judge(pair.prompt, pair.response), judge(pair.prompt, pair.baseline_response)
-            won.add(float(wins(*map(np.float64, scores))))
+            won.add(float(wins(np.array(scores[0]), np.array(scores[1]))))
     return Comparison(
         num_prompts=rewards.num,
         mean_reward=rewards.mean or 0.0,
@@ -58,44 +56,23 @@ def compare_outputs(names: ColumnNames, judge_name: str | None, aligned: Locatio
     )
 
 
-def read_pairs(names: ColumnNames, aligned: Location, baseline: Location) -> Iterator[Pair]:
+def read_pairs(names: ColumnNames, aligned: StageOutput, baseline: StageOutput) -> Iterator[Pair]:
     """The rows that have both responses, in input order, streamed."""
-    for ours, plain in zip(_responses(aligned, names), _responses(baseline, None), strict=False):
-        if ours is not None and plain is not None:
-            yield Pair(ours.prompt, ours.response, ours.reward, plain.response, plain.reward)
+    plain_rows = baseline.rows(["response", "reward"])
+    for row, plain in zip(_rows(aligned, names), plain_rows, strict=False):
+        if not row.is_error and not plain.is_error:
+            ours = _answer(row, names)
+            yield Pair(ours.prompt, ours.response, ours.reward, plain["response"], plain["reward"])
 
 
-def last_user_text(prompt: str | None, messages: list[dict[str, str]] | None) -> str:
-    """What the user asked last; `messages` wins where it is filled, as when decoding."""
-    return messages[-1]["content"] if messages else prompt or ""
-
-
-def read_responses(names: ColumnNames, parts: Location) -> Iterator[Answer]:
+def read_responses(names: ColumnNames, output: StageOutput) -> Iterator[Answer]:
     """The good rows of one output, in input order, streamed."""
-    return (answer for answer in _responses(parts, names) if answer is not None)
+    return (_answer(row, names) for row in _rows(output, names) if not row.is_error)
 
 
-def _responses(parts: Location, columns: ColumnNames | None) -> Iterator[Answer | None]:
-    """One entry per row; error rows are None and their prompts, which may not even be text, are not looked at.
-    Without columns the prompts are left out."""
-    wanted = () if columns is None else (columns.prompt_column, columns.messages_column)
-    for location in part_files(parts):
-        with pq.ParquetFile(location.path, filesystem=location.filesystem) as file:
-            names = [name for name in wanted if name in file.schema_arrow.names]
-            for batch in file.iter_batches(columns=[*names, "response", "reward"]):
-                for row in range(batch.num_rows):
-                    yield _answer(batch, row, wanted)
+def _rows(output: StageOutput, names: ColumnNames) -> Iterator[OutputRow]:
+    return output.rows([names.prompt_column, names.messages_column, "response", "reward"])
 
 
-def _answer(batch: pa.RecordBatch, row: int, prompt_columns: tuple[str, ...]) -> Answer | None:
-    def cell(name: str) -> Any:
-        return batch.column(name)[row].as_py() if name in batch.schema.names else None
-
-    response = cell("response")
-    if response is None:
-        return None
-    if not prompt_columns:
-        return Answer("", response, cell("reward"))
-    prompt_column, messages_column = prompt_columns
-    messages = cell(messages_column)
-    return Answer(last_user_text(None if messages else cell(prompt_column), messages), response, cell("reward"))
+def _answer(row: OutputRow, names: ColumnNames) -> Answer:
+    return Answer(row.messages(names)[-1]["content"], row["response"], row["reward"])

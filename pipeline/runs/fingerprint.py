@@ -1,22 +1,25 @@
 """What decides the responses of a run, as flat `field: value` pairs that two runs can be compared by.
 
-Throughput-only settings are left out: a run may be continued with other slots, cohorts or GPUs. The code is compared by
-the sources that decide a response, file by file, so that a refusal names the one that changed.
+Throughput-only settings are left out: a run may be continued with other slots, cohorts or GPUs. The code is compared
+file by file, so that a refusal names the one that changed; which directories decide responses is the caller's to say.
 """
 
 import hashlib
 import json
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from pipeline.config.align import AlignConfig
 from pipeline.config.cluster import ClusterConfig
+from pipeline.config.model import ModelConfig
 from pipeline.dataset.plan import InputPlan
+from pipeline.errors import ConfigError
 from pipeline.storage import locate
 
+INPUT_ROWS = "input rows"
 ROWS_PER_SHARD = "rows per shard"
-FAKE_COSTS = ("fake_call_ms", "fake_row_ms", "fake_token_ms")
 THROUGHPUT_ONLY = frozenset(
     {
         "input",  # the files themselves are compared
@@ -32,43 +35,53 @@ THROUGHPUT_ONLY = frozenset(
         "dataset.read_rows",
         "dataset.rows_per_shard",  # as the plan has it, it is compared
         *(f"cluster.{name}" for name in ClusterConfig.model_fields),
-        *(f"{role}.{name}" for role in ("policy", "reward") for name in ("num_threads", *FAKE_COSTS)),
+        *(f"policy.{name}" for name in ModelConfig.throughput_only),
     }
 )
 
 DECIDING_PACKAGES = ("stars-align", "torch", "transformers")
-DECIDING_SOURCES = (
-    "pipeline/strategies/acceptance.py",
-    "pipeline/draws.py",
-    "pipeline/dataset/duplicates.py",
-    "pipeline/dataset/rows.py",
-    "pipeline/dataset/reading.py",
-    "pipeline/strategies/*.py",
-    "actors/coordination/candidates.py",
-    "actors/rendering/chat.py",
-    "actors/coordination/cohorts.py",
-    "actors/coordination/coordinator.py",
-    "actors/rendering/renderer.py",
-    "actors/coordination/row_session.py",
-    "actors/coordination/stopping.py",
-    "actors/engines/*.py",
-)
-SOURCE_ROOT = Path(__file__).parents[2]
 
 
-def fingerprint(config: AlignConfig, plan: InputPlan) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The code that decides responses: files, and directories with every module below them, named by their paths under
+    `root`."""
+
+    root: Path
+    names: tuple[str, ...]
+
+    def digests(self) -> dict[str, str]:
+        """The digest of every source by its path, blind to how a checkout ends its lines.
+
+        Raises:
+            LookupError: a name matches nothing, so that code which was moved is not silently left out.
+        """
+        files = sorted({path for name in self.names for path in self._files(name)})
+        return {path.relative_to(self.root).as_posix(): _digest(path.read_text("utf-8")) for path in files}
+
+    def _files(self, name: str) -> list[Path]:
+        place = self.root / name
+        found = [place] if place.is_file() else list(place.rglob("*.py"))
+        if not found:
+            raise LookupError(f"the fingerprint covers {name!r}, but there is no source of that name in {self.root}")
+        return found
+
+
+def fingerprint(config: AlignConfig, plan: InputPlan, sources: Sources) -> dict[str, Any]:
     """Everything a finished output depends on."""
-    fields = {name: value for name, value in _flat(config.model_dump(mode="json")) if name not in THROUGHPUT_ONLY}
+    tree = config.model_dump(mode="json") | {"reward": config.reward.deciding()}
+    fields = {name: value for name, value in _flat(tree) if name not in THROUGHPUT_ONLY}
     files = [[file.relative_path, file.digest, file.num_rows] for file in plan.files]
     return fields | {
         "input files": f"{len(files)} files, digest {_digest(files)}",
-        "input rows": plan.num_rows,
+        INPUT_ROWS: plan.num_rows,
         ROWS_PER_SHARD: plan.rows_per_shard,
         "input columns": f"{len(plan.schema.names)} columns, digest {_digest(str(plan.schema.remove_metadata()))}",
         "policy model files": model_files(config.policy.model),
         "reward model files": [model_files(model.model) for model in config.reward.models],
+        "reward files": [file_digest(path) for path in config.reward.files],
         **{f"version of {name}": package_version(name) for name in DECIDING_PACKAGES},
-        **_sources(),
+        **{f"code of {name}": digest for name, digest in sources.digests().items()},
     }
 
 
@@ -87,6 +100,19 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     return pairs
 
 
+def file_digest(path: str) -> str:
+    """A file's name and a digest of its content.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    try:
+        content = Path(path).expanduser().read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path!r} cannot be read: {error.strerror}") from None
+    return f"{Path(path).name}, digest {hashlib.blake2b(content, digest_size=8).hexdigest()}"
+
+
 def model_files(model: str) -> str | None:
     """Names and contents of a local model folder's files; None for a name that is resolved elsewhere."""
     folder = Path(model).expanduser()
@@ -101,12 +127,6 @@ def package_version(name: str) -> str:
         return version(name)
     except PackageNotFoundError:
         return "not installed"
-
-
-def _sources() -> dict[str, str]:
-    """Digests of the deciding sources, blind to how a checkout ends its lines."""
-    files = sorted(path for pattern in DECIDING_SOURCES for path in SOURCE_ROOT.glob(pattern))
-    return {f"code of {path.relative_to(SOURCE_ROOT).as_posix()}": _digest(path.read_text("utf-8")) for path in files}
 
 
 def _digest(value: Any) -> str:

@@ -4,20 +4,20 @@ Totals come from the output files, so they hold across restarts; model figures c
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
 from pipeline.config.decoding import Decoding
-from pipeline.dataset.shards import part_files
 from pipeline.runs.advice import Advice, advise
+from pipeline.runs.outputs import StageOutput
 from pipeline.runs.usage import RoleUsage, UsageByCell, total_usage
 from pipeline.storage import Location
 
+BY_TYPE = ("error_rows_by_type",)
 SUMMED = ("num_prompt_tokens", "num_response_tokens", "num_policy_tokens", "num_reward_tokens")
 
 
@@ -38,31 +38,15 @@ class OutputTotals:
     num_stopped: int
     reward_sum: float
 
+    def __add__(self, other: "OutputTotals") -> "OutputTotals":
+        """The counts over two sets of files together."""
+        sums = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self) if f.name not in BY_TYPE}
+        errors = Counter(self.error_rows_by_type) + Counter(other.error_rows_by_type)
+        return OutputTotals(**sums, error_rows_by_type=dict(sorted(errors.items())))
+
     @property
     def num_good_rows(self) -> int:
         return self.num_rows - self.num_error_rows
-
-
-@dataclass(frozen=True, slots=True)
-class RoleMetrics:
-    """One role's share of the run. Of its busy time, `prefill_s` brought caches up to their prefixes (all of it, for a
-    reward model) and `sampling_s` drew tokens; the rest decoded. `busy_fraction` and `tokens_per_s` are over the time
-    from an actor's first call to its last one's end, of all its actors; `mean_queue_wait_s` is what a row waited before
-    its call was sent. `peak_bytes` is the most that one process ever held (on its GPU if it has one),
-    `expected_peak_bytes` what it holds when all slots are full; null where that is not known."""
-
-    num_calls: int
-    num_rows: int
-    num_tokens: int
-    busy_s: float
-    prefill_s: float
-    sampling_s: float
-    busy_fraction: float
-    mean_cohort_size: float
-    tokens_per_s: float
-    mean_queue_wait_s: float
-    peak_bytes: int | None = None
-    expected_peak_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +56,8 @@ class CellMetrics:
     cell: int
     num_rows_done: int
     slot_occupancy: float | None
-    policy: RoleMetrics
-    reward: RoleMetrics
+    policy: RoleUsage
+    reward: RoleUsage
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +77,8 @@ class StageMetrics:
     rows_per_s: float
     response_tokens_per_s: float
     slot_occupancy: float | None
-    policy: RoleMetrics
-    reward: RoleMetrics
+    policy: RoleUsage
+    reward: RoleUsage
     cells: tuple[CellMetrics, ...]
     advice: Advice | None
 
@@ -125,9 +109,9 @@ class RunMetrics:
         return TypeAdapter(cls).validate_json(location.read_text())
 
 
-def measure_stage(config: Decoding, parts: Location, usages: UsageByCell, wall_s: float) -> StageMetrics:
-    """Read the stage's output once and put its figures beside the models' counters."""
-    totals, usage = measure_output(parts), total_usage(usages)
+def measure_stage(config: Decoding, totals: OutputTotals, usages: UsageByCell, wall_s: float) -> StageMetrics:
+    """The figures of the stage's output beside the models' counters."""
+    usage = total_usage(usages)
     good = totals.num_good_rows
     return StageMetrics(
         strategy=config.strategy.name,
@@ -143,25 +127,21 @@ def measure_stage(config: Decoding, parts: Location, usages: UsageByCell, wall_s
         rows_per_s=_ratio(usage.num_rows_done, wall_s) or 0.0,
         response_tokens_per_s=_ratio(usage.num_response_tokens, wall_s) or 0.0,
         slot_occupancy=usage.slot_occupancy,
-        policy=_role(usage.policy),
-        reward=_role(usage.reward),
+        policy=usage.policy,
+        reward=usage.reward,
         cells=tuple(
-            CellMetrics(cell, u.num_rows_done, u.slot_occupancy, _role(u.policy), _role(u.reward))
-            for cell, u in usages.items()
+            CellMetrics(cell, u.num_rows_done, u.slot_occupancy, u.policy, u.reward) for cell, u in usages.items()
         ),
         advice=advise(config.cluster, config.coordinator.cohorts_in_flight, usage),
     )
 
 
-def measure_output(parts: Location) -> OutputTotals:
-    """Counts over all part files, streamed; memory does not grow with the rows."""
+def measure_output(output: StageOutput) -> OutputTotals:
+    """Counts over an output, or over some of its files, streamed; memory does not grow with the rows."""
     sums: Counter[str] = Counter()
     errors: Counter[str] = Counter()
-    for location in part_files(parts):
-        with pq.ParquetFile(location.path, filesystem=location.filesystem) as file:
-            columns = [*SUMMED, "reward", "finish_reason", "error_type", "segments.list.element"]
-            for batch in file.iter_batches(columns=columns):
-                _count(batch, sums, errors)
+    for batch in output.batches([*SUMMED, "reward", "finish_reason", "error_type", "segments"]):
+        _count(batch, sums, errors)
     names = OutputTotals.__dataclass_fields__.keys() - {"error_rows_by_type", "num_error_rows"}
     counts: dict[str, Any] = {name: sums[name] for name in names}
     return OutputTotals(**counts, num_error_rows=errors.total(), error_rows_by_type=dict(sorted(errors.items())))
@@ -188,18 +168,3 @@ def _sum(values: pa.Array) -> Any:
 
 def _ratio(part: float, whole: float) -> float | None:
     return part / whole if whole else None
-
-
-def _role(usage: RoleUsage) -> RoleMetrics:
-    return RoleMetrics(
-        usage.num_calls,
-        usage.num_rows,
-        usage.num_tokens,
-        usage.busy_s,
-        usage.prefill_s,
-        usage.sampling_s,
-        usage.busy_fraction,
-        usage.mean_cohort_size,
-        usage.tokens_per_s,
-        usage.mean_queue_wait_s,
-    )

@@ -1,30 +1,94 @@
-"""What an aligned output holds, read for comparing: good rows only, in input order; error rows are counted.
+"""The one reader of what runs have written: which files hold a stage's rows, whether they are all there, and which
+columns a row has.
 
-Error rows' prompts, which may not even be text, are never looked at.
+Invariants: rows come in input order and are streamed; nothing is read of a stage that is not gathered, or by its path
+of a run that is not finished; error rows' prompts, which may not even be text, are never looked at.
 """
 
-from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pipeline.dataset.shards import part_files
-from pipeline.errors import InputError
-from pipeline.runs.directory import Manifest
+from pipeline.config.align import AlignConfig, ColumnNames
+from pipeline.config.model import with_revisions
+from pipeline.dataset.parts import part_files
+from pipeline.errors import InputError, OutputError
+from pipeline.runs.fingerprint import INPUT_ROWS
+from pipeline.runs.manifest import Manifest, read_manifest
 from pipeline.storage import Location, locate
 
-Floats = npt.NDArray[np.float64]
-FIGURES = ("reward", "num_response_tokens", "num_policy_tokens", "num_reward_tokens", "num_policy_calls")
-COLUMNS = (*FIGURES, "num_reward_calls", "response", "finish_reason", "segments", "error_type")
+BATCH_ROWS = 1024
+
+
+class OutputRow:
+    """One row, whose cells are read when they are asked for. A column that the output does not have is None."""
+
+    def __init__(self, batch: pa.RecordBatch, index: int) -> None:
+        self._batch = batch
+        self._index = index
+
+    def __getitem__(self, name: str) -> Any:
+        return self._batch.column(name)[self._index].as_py() if name in self._batch.schema.names else None
+
+    @property
+    def is_error(self) -> bool:
+        return self["error_type"] is not None
+
+    def messages(self, names: ColumnNames) -> list[dict[str, str]]:
+        """The conversation; a text prompt is one user turn, and is not looked at where there are messages."""
+        return self[names.messages_column] or [{"role": "user", "content": self[names.prompt_column] or ""}]
+
+
+@dataclass(frozen=True, slots=True)
+class StageOutput:
+    """The rows of one gathered stage, in these files, in this order. Pickles, as tasks need."""
+
+    files: tuple[Location, ...]
+
+    def schema(self) -> pa.Schema:
+        return pq.read_schema(self.files[0].path, filesystem=self.files[0].filesystem)
+
+    def num_rows(self) -> int:
+        return sum(pq.read_metadata(file.path, filesystem=file.filesystem).num_rows for file in self.files)
+
+    def batches(self, columns: Sequence[str], batch_rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
+        """These columns, those of them that are there."""
+        for location in self.files:
+            with pq.ParquetFile(location.path, filesystem=location.filesystem) as file:
+                present = [name for name in columns if name in file.schema_arrow.names]
+                yield from file.iter_batches(batch_rows, columns=present)
+
+    def rows(self, columns: Sequence[str], batch_rows: int = BATCH_ROWS) -> Iterator[OutputRow]:
+        """Every row, with these columns and its `error_type`."""
+        for batch in self.batches([*columns, "error_type"], batch_rows):
+            yield from (OutputRow(batch, index) for index in range(batch.num_rows))
+
+    def row_groups(self, columns: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
+        """These columns, in this order, of every row group, with the index of its first row."""
+        first_row = 0
+        for location in self.files:
+            with pq.ParquetFile(location.path, filesystem=location.filesystem) as file:
+                for group in range(file.num_row_groups):
+                    table = file.read_row_group(group, columns=list(columns)).select(list(columns))
+                    yield first_row, table
+                    first_row += table.num_rows
+
+
+def stage_output(manifest: Manifest, name: str, parts: Location) -> StageOutput:
+    """The rows of a stage of a run.
+
+    Raises:
+        OutputError: they are not all gathered.
+    """
+    if not manifest.is_gathered(name):
+        raise OutputError(f"the {name} rows in {str(parts)!r} are not all gathered; start the run's command again")
+    return StageOutput(tuple(part_files(parts)))
 
 
 class RunFacts(BaseModel):
@@ -37,9 +101,11 @@ class RunFacts(BaseModel):
     id_column: str
     prompt_column: str
     messages_column: str
+    sampling_params_column: str = "sampling_params"
     prompt_as: Literal["user_message", "raw"]
     policy: dict[str, Any]
     strategy: dict[str, Any]
+    generation: dict[str, Any] = {}
 
     @property
     def policy_name(self) -> str:
@@ -50,116 +116,51 @@ class RunFacts(BaseModel):
         return Path(self.input).stem
 
 
-@dataclass(frozen=True)
-class RunRows:
-    """The good rows of one run. `table` has the columns id, prompt, messages and COLUMNS."""
+@dataclass(frozen=True, slots=True)
+class FinishedRun:
+    """A run that can be read: its facts, its whole config as its `config.yaml` has it, and its aligned rows."""
 
-    output: str
+    root: Location
+    manifest: Manifest
     facts: RunFacts
-    table: pa.Table
-    num_rows: int
-    error_rows_by_type: dict[str, int]
+    tree: dict[str, Any]
+    aligned: StageOutput
 
     @property
-    def seed(self) -> int:
-        return self.facts.seed
+    def config(self) -> AlignConfig:
+        """With the commits of its models.
 
-    @property
-    def num_error_rows(self) -> int:
-        return sum(self.error_rows_by_type.values())
-
-    @cached_property
-    def ids(self) -> list[str]:
-        return self.table.column("id").to_pylist()
-
-    @cached_property
-    def responses(self) -> list[str]:
-        return self.table.column("response").to_pylist()
-
-    @cached_property
-    def conversations(self) -> list[list[dict[str, str]]]:
-        """Each row's messages; a text prompt is one user turn."""
-        both = zip(self.table.column("prompt").to_pylist(), self.table.column("messages").to_pylist(), strict=True)
-        return [messages or [{"role": "user", "content": prompt or ""}] for prompt, messages in both]
-
-    @cached_property
-    def questions(self) -> list[str]:
-        """What the user asked last, row by row."""
-        return [conversation[-1]["content"] for conversation in self.conversations]
-
-    @property
-    def is_stopped(self) -> npt.NDArray[np.bool_]:
-        """Whether a response ended by itself, [R]."""
-        return pc.equal(self.table.column("finish_reason"), "stop").to_numpy()
-
-    def figure(self, name: str) -> Floats:
-        """A numeric column, float64 [R]."""
-        return self.table.column(name).to_numpy().astype(np.float64)
+        Raises:
+            InputError: it is of a version whose keys are other ones.
+        """
+        try:
+            config = AlignConfig.model_validate(self.tree)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            field = ".".join(map(str, problem["loc"]))
+            raise InputError(f"{f'{self.root}/_run/config.yaml'!r}: {field}: {problem['msg']}") from None
+        return with_revisions(config, self.manifest.commit_of)
 
 
-def open_run(contender: str, output: str) -> tuple[Location, RunFacts]:
-    """Where the finished run in a directory is, and its facts.
+def finished_run(output: str) -> FinishedRun:
+    """The finished run in a directory.
 
     Raises:
-        InputError: there is none, or it is not finished.
+        InputError: there is none, it is not finished, or rows of it are gone.
     """
     try:
         root = locate(output)
-        manifest = TypeAdapter(Manifest).validate_json((root / "_run" / "manifest.json").read_text())
-        facts = RunFacts.model_validate(yaml.safe_load((root / "_run" / "config.yaml").read_text()))
-    except (OSError, ValueError) as error:
-        raise InputError(f"contenders.{contender}: {output!r} holds no run of jobs.align: {_line(error)}") from None
-    if manifest.status != "finished":
-        raise InputError(f"contenders.{contender}: the run in {output!r} is not finished; start its command again")
-    return root, facts
-
-
-def read_run(contender: str, output: str) -> RunRows:
-    """The rows of a finished run; raises InputError where there is none."""
-    root, facts = open_run(contender, output)
-    tables, num_rows, errors = [], 0, Counter[str]()
-    for location in part_files(root):
-        with pq.ParquetFile(location.path, filesystem=location.filesystem) as file:
-            for batch in file.iter_batches(columns=_present(file.schema_arrow.names, facts)):
-                num_rows += batch.num_rows
-                errors.update(kind for kind in batch.column("error_type").to_pylist() if kind is not None)
-                tables.append(_good_rows(pa.Table.from_batches([batch]), facts))
-    if not tables:
-        raise InputError(f"contenders.{contender}: {output!r} holds no row")
-    return RunRows(output, facts, pa.concat_tables(tables), num_rows, dict(sorted(errors.items())))
-
-
-def _present(names: list[str], facts: RunFacts) -> list[str]:
-    wanted = (facts.id_column, facts.prompt_column, facts.messages_column, *COLUMNS)
-    return [name for name in wanted if name in names]
-
-
-def _good_rows(table: pa.Table, facts: RunFacts) -> pa.Table:
-    good = table.filter(pc.is_null(table.column("error_type")))
-    named = {
-        "id": pc.cast(good.column(facts.id_column), pa.string()),
-        "prompt": _column(good, facts.prompt_column, pa.string()),
-        "messages": _column(good, facts.messages_column, MESSAGES),
-    }
-    return pa.table(named | {name: good.column(name) for name in COLUMNS})
-
-
-MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
-
-
-def _column(table: pa.Table, name: str, data_type: pa.DataType) -> Any:
-    """A column in the one type that is compared; nulls where the input has none."""
-    if name not in table.column_names:
-        return pa.nulls(table.num_rows, data_type)
-    column = table.column(name)
-    if column.type == data_type:
-        return column
-    if data_type == MESSAGES:  # turns may carry other keys
-        turns = column.to_pylist()
-        plain = [t and [{"role": m["role"], "content": m["content"]} for m in t] for t in turns]
-        return pa.array(plain, MESSAGES)
-    return pc.cast(column, data_type)
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+        manifest, config = read_manifest(root), root / "_run" / "config.yaml"
+        if manifest is None or not config.exists():
+            raise InputError(f"{output!r} holds no run of jobs.align: no _run/manifest.json and _run/config.yaml")
+        tree = yaml.safe_load(config.read_text())
+        facts = RunFacts.model_validate(tree)
+    except (OSError, OutputError, ValueError, yaml.YAMLError) as error:
+        raise InputError(f"{output!r} holds no run of jobs.align: {' '.join(str(error).split())[:200]}") from None
+    if not manifest.is_finished:
+        raise InputError(f"the run in {output!r} is not finished; start its command again")
+    run = FinishedRun(root, manifest, facts, tree, StageOutput(tuple(part_files(root))))
+    num_rows, wanted = run.aligned.num_rows(), manifest.fingerprint.get(INPUT_ROWS)
+    if wanted is not None and num_rows != wanted:
+        raise InputError(f"the part files in {output!r} hold {num_rows} rows, not the {wanted} that the run wrote")
+    return run

@@ -18,9 +18,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.dataset.columns import InputColumns, input_schema
-from pipeline.dataset.plan import InputPlan, plan_file
-from pipeline.dataset.shards import part_files, read_shard_rows
+from pipeline.dataset.plan import InputPlan, Span, plan_file
+from pipeline.dataset.shards import read_shard_rows
 from pipeline.runs.directory import Stage
+from pipeline.runs.outputs import StageOutput
 from pipeline.storage import Location
 
 INDEX_COLUMN = "_stars_row_index"
@@ -36,24 +37,24 @@ class Retry:
     shards: Location
 
 
-def begin_retry(plan: InputPlan, columns: InputColumns, stage: Stage) -> int:
+def begin_retry(plan: InputPlan, columns: InputColumns, stage: Stage, output: StageOutput) -> int:
     """Write down which rows of the stage are to be redone, unless a retry is under way; their number."""
     rows_file = _rows_file(stage)
     if rows_file.exists():
         return _num_rows(rows_file)
     stage.retry.delete_directory()
     schema = input_schema(plan.schema, columns)
-    num_rows = count_error_rows(stage)
+    num_rows = count_error_rows(output)
     if num_rows:
         stage.retry.create_directory()
         with rows_file.atomic_writer() as stream:
-            _write_error_rows(stream, schema.append(pa.field(INDEX_COLUMN, pa.int64())), stage)
+            _write_error_rows(stream, schema.append(pa.field(INDEX_COLUMN, pa.int64())), output)
     return num_rows
 
 
-def count_error_rows(stage: Stage) -> int:
-    """Error rows in the stage's part files."""
-    return sum(pc.sum(_is_error(table)).as_py() or 0 for _, table in _read_parts(stage.parts, ["error_type"]))
+def count_error_rows(output: StageOutput) -> int:
+    """Error rows of a gathered stage."""
+    return sum(batch.num_rows - batch.column("error_type").null_count for batch in output.batches(["error_type"]))
 
 
 def open_retry(plan: InputPlan, columns: InputColumns, stage: Stage) -> Retry | None:
@@ -67,11 +68,11 @@ def open_retry(plan: InputPlan, columns: InputColumns, stage: Stage) -> Retry | 
     return Retry(retried, replace(columns, adds_id=False), row_indices, stage.retry / "shards")
 
 
-def merge_retry(retry: Retry, stage: Stage) -> None:
+def merge_retry(retry: Retry, output: StageOutput) -> None:
     """Put the new results in the old ones' places, one part file at a time."""
     first_row = 0
-    results = _Results(read_shard_rows(retry.plan, retry.shards))
-    for part in part_files(stage.parts):
+    results = _Results(read_shard_rows(retry.plan, retry.shards, Span(0, retry.plan.num_rows)))
+    for part in output.files:
         end_row = first_row + _num_rows(part)
         first, end = np.searchsorted(retry.row_indices, [first_row, end_row])
         if first < end:
@@ -87,9 +88,9 @@ def end_retry(stage: Stage) -> None:
     stage.retry.delete_directory()
 
 
-def _write_error_rows(stream: pa.NativeFile, schema: pa.Schema, stage: Stage) -> None:
+def _write_error_rows(stream: pa.NativeFile, schema: pa.Schema, output: StageOutput) -> None:
     with pq.ParquetWriter(stream, schema) as writer:
-        for first_row, table in _read_parts(stage.parts, [*schema.names[:-1], "error_type"]):
+        for first_row, table in output.row_groups([*schema.names[:-1], "error_type"]):
             indices = pa.array(np.arange(first_row, first_row + table.num_rows))
             rows = table.drop_columns("error_type").append_column(INDEX_COLUMN, indices)
             writer.write_table(rows.filter(_is_error(table)).cast(schema))
@@ -141,17 +142,6 @@ class _Results:
             self.waiting = table if self.waiting is None else pa.concat_tables([self.waiting, table])
         taken, self.waiting = self.waiting.slice(0, count), self.waiting.slice(count)
         return taken
-
-
-def _read_parts(parts: Location, names: list[str]) -> Iterator[tuple[int, pa.Table]]:
-    """These columns of every row group with its first row's index."""
-    first_row = 0
-    for part in part_files(parts):
-        with pq.ParquetFile(part.path, filesystem=part.filesystem) as file:
-            for group in range(file.num_row_groups):
-                table = file.read_row_group(group, columns=names).select(names)
-                yield first_row, table
-                first_row += table.num_rows
 
 
 def _num_rows(file: Location) -> int:

@@ -1,18 +1,26 @@
 """What a run cost, as counters that add up: one object per model role, one per coordinator."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from pydantic import computed_field
 
 from pipeline.protocol import CallStats
+
+MOSTS = frozenset({"last_ended_s", "peak_bytes", "expected_peak_bytes"})  # of which the larger counts, not the sum
 
 
 @dataclass(frozen=True, slots=True)
 class RoleUsage:
-    """Calls, rows and tokens of one model actor, or of several added up.
+    """Calls, rows and tokens of one model actor, or of several added up; and its ratios: a role of `_run/metrics.json`.
 
-    `actor_s` is the time from the first call's start to the last call's end, of each actor; `queue_wait_s` what rows
-    waited before their call was sent, added up; `num_rows_squared` and `row_busy_s` are sums over calls of rows² and of
-    rows × seconds. `last_ended_s` is `time.time()` on the model's machine.
+    Of the busy time, `prefill_s` brought caches up to their prefixes (all of it, for a reward model) and `sampling_s`
+    drew tokens; the rest decoded. `actor_s` is the time from the first call's start to the last call's end, of each
+    actor; `queue_wait_s` what rows waited before their call was sent, added up; `num_rows_squared` and `row_busy_s` are
+    sums over calls of rows² and of rows × seconds. `last_ended_s` is `time.time()` on the model's machine. `peak_bytes`
+    is the most that one process ever held (on its GPU if it has one), `expected_peak_bytes` what it holds when all
+    slots are full; None where that is not known.
     """
 
     num_calls: int = 0
@@ -26,12 +34,15 @@ class RoleUsage:
     queue_wait_s: float = 0.0
     num_rows_squared: int = 0
     row_busy_s: float = 0.0
+    peak_bytes: int | None = None
+    expected_peak_bytes: int | None = None
 
     def add(self, stats: CallStats, queue_wait_s: float = 0.0) -> "RoleUsage":
         """The usage of one actor after one more call."""
         rows = len(stats.pushed_tokens_R)
         since_s = self.last_ended_s if self.num_calls else stats.started_s
-        return RoleUsage(
+        return replace(
+            self,
             num_calls=self.num_calls + 1,
             num_rows=self.num_rows + rows,
             num_tokens=self.num_tokens + int(stats.pushed_tokens_R.sum()),
@@ -47,19 +58,23 @@ class RoleUsage:
 
     def __add__(self, other: "RoleUsage") -> "RoleUsage":
         """The usage of two actors together, or of one actor under two coordinators."""
-        sums = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)}
-        return RoleUsage(**sums | {"last_ended_s": max(self.last_ended_s, other.last_ended_s)})
+        names = [field.name for field in fields(self)]
+        pairs = {name: (getattr(self, name), getattr(other, name)) for name in names}
+        return RoleUsage(**{name: _most(pair) if name in MOSTS else sum(pair) for name, pair in pairs.items()})
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def busy_fraction(self) -> float:
         """Share of the actors' time that was spent in calls."""
         return self.busy_s / self.actor_s if self.actor_s > 0 else 0.0
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def tokens_per_s(self) -> float:
         """Tokens pushed per second of an actor's time."""
         return self.num_tokens / self.actor_s if self.actor_s > 0 else 0.0
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def mean_cohort_size(self) -> float:
         return self.num_rows / self.num_calls if self.num_calls else 0.0
@@ -75,10 +90,15 @@ class RoleUsage:
         slope = min(max(slope, 0.0), mean_s / mean_rows)
         return mean_s + slope * (num_rows - mean_rows)
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def mean_queue_wait_s(self) -> float:
         """Seconds that a row waited before its call was sent."""
         return self.queue_wait_s / self.num_rows if self.num_rows else 0.0
+
+
+def _most(values: tuple[Any, Any]) -> Any:
+    return max((value for value in values if value is not None), default=None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.runs.outputs import Floats
+from pipeline.runs.run_rows import Floats
 
 
 def wins(ours: Floats, theirs: Floats) -> Floats:

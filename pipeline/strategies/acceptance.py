@@ -7,9 +7,17 @@ Source: arXiv 2511.03827 for the five knobs; the exact line, the soft rule and t
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 T = TypeVar("T")
+
+
+class Threshold(Protocol):
+    """What a candidate's reward should reach."""
+
+    def at(self, num_response_tokens: int) -> float:
+        """For a response of so many tokens, the candidate segment included."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from pipeline.records import Propose, Response, Score
+from pipeline.records import Propose, Response, Score, Segment, SegmentRecord
 from pipeline.section import Section
 from pipeline.strategies.stars import next_segment, start_response
 from pipeline.strategies.strategy_section import StrategySection
@@ -71,8 +71,9 @@ class Level:
 async def reservation(task: Task, propose: Propose, score: Score) -> Response:
     """One response, segment by segment."""
     knobs, n = task.knobs, task.sampling.max_new_tokens
-    reward, first_proposal = await start_response(task, propose, score)
-    response, finished, records = NO_TOKENS, False, []
+    reward, drawn = await start_response(task, propose, score)
+    first_proposal: Segment | None = drawn
+    response, finished, records = NO_TOKENS, False, list[SegmentRecord]()
     while not finished and len(response) < n:
         level = Level(reservation_value(knobs, len(records), reward))
         kept, record = await next_segment(task, response, level, len(records), propose, score, first_proposal)

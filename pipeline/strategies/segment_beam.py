@@ -55,6 +55,7 @@ class Partial:
 
     @property
     def segment(self) -> Segment:
+        assert self.parent is not None
         return Segment(self.tokens[len(self.parent.tokens) :], self.finished)
 
 
@@ -90,13 +91,13 @@ def lanes_for(going_on: list[Partial], count: int, num_lanes: int) -> list[int]:
 def told(task: Task, rounds: list[list[Partial]], best: Partial) -> Response:
     """The response, its segments, and every candidate reported: only now is it known which were kept."""
     path = [best]
-    while path[0].parent.parent is not None:
-        path.insert(0, path[0].parent)
+    while (parent := path[0].parent) is not None and parent.parent is not None:
+        path.insert(0, parent)
     for index, drawn in enumerate(rounds):
         for one in drawn:
-            task.report(
-                Judgement(index, one.number, one.parent.tokens, one.segment, one.reward, None, is_kept=one in path)
-            )
+            assert one.parent is not None
+            before, is_kept = one.parent.tokens, one in path
+            task.report(Judgement(index, one.number, before, one.segment, one.reward, None, is_kept))
     records = [
         SegmentRecord(len(one.segment.tokens), one.reward, None, None, len(drawn), "rule")
         for one, drawn in zip(path, rounds, strict=False)

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from pipeline.records import DrawKey, Judgement, Propose, Response, Score, Segment, SegmentRecord, TokenArray
 from pipeline.section import Fraction
-from pipeline.strategies.acceptance import ThresholdLine, acceptance_probability, best_candidate
+from pipeline.strategies.acceptance import Threshold, ThresholdLine, acceptance_probability, best_candidate
 from pipeline.strategies.strategy_section import StrategySection
 from pipeline.strategies.task import NO_TOKENS, Task, all_of, in_order
 
@@ -44,9 +44,10 @@ class StarsConfig(StrategySection):
 async def stars(task: Task, propose: Propose, score: Score) -> Response:
     """One response, segment by segment."""
     knobs, n = task.knobs, task.sampling.max_new_tokens
-    prompt_reward, first_proposal = await start_response(task, propose, score)
+    prompt_reward, drawn = await start_response(task, propose, score)
     line = ThresholdLine(prompt_reward, knobs.reward_threshold, knobs.alpha, n)
-    response, finished, records = NO_TOKENS, False, []
+    first_proposal: Segment | None = drawn
+    response, finished, records = NO_TOKENS, False, list[SegmentRecord]()
     while not finished and len(response) < n:
         kept, record = await next_segment(task, response, line, len(records), propose, score, first_proposal)
         response, finished, first_proposal = np.concatenate([response, kept.tokens]), kept.finished, None
@@ -67,7 +68,7 @@ async def start_response(task: Task, propose: Propose, score: Score) -> tuple[fl
 async def next_segment(
     task: Task,
     response: TokenArray,
-    line: ThresholdLine,
+    line: Threshold,
     index: int,
     propose: Propose,
     score: Score,

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -85,7 +85,7 @@ async def all_of(calls: Iterable[Awaitable[Any]]) -> list[Any]:
 
 async def in_order(
     attempt: Callable[[int, int], Awaitable[Any]], count: int, width: int, lanes: Lanes
-) -> AsyncIterator[Any]:
+) -> AsyncGenerator[Any, None]:
     """Results of `attempt(number, lane)` for number 0, 1, … `count` - 1 in that order, up to `width` under way at once.
 
     Close it (`contextlib.aclosing`) at a result to keep it: its lane is kept, and what is under way is cancelled.

@@ -5,6 +5,8 @@ import pyarrow.parquet as pq
 
 from pipeline.dataset.schema import build_table
 from pipeline.records import RowResult, SegmentRecord
+from tests.configs import fake_config
+from tests.run_folders import add_run_files
 
 
 def result(i, reward=0.5, response=None):
@@ -17,6 +19,7 @@ def write_output(folder, ids, results):
     table = build_table(pa.table({"id": ids}), results, "stars")
     pq.write_table(table.slice(0, 2), folder / "part-00000.parquet")
     pq.write_table(table.slice(2), folder / "part-00001.parquet")
+    add_run_files(folder, fake_config(output=str(folder)))
     return folder
 
 

@@ -13,7 +13,7 @@ from jobs.benchmark.contenders import STARTERS
 from jobs.benchmark.engine_contenders import MeasuredPolicyActor, MeasuredRewardActor, PipelineContender
 from jobs.benchmark.measurement import Measurement, ProcessUsage
 from jobs.benchmark.model_folders import SHAPES, llama_config, make_model_folders
-from jobs.benchmark.report import BenchmarkReport, ContenderReport, find_ratios
+from jobs.benchmark.results import BenchmarkReport, ContenderReport, find_ratios
 from jobs.benchmark.workload import Lockstep, Workload
 from pipeline.runs.usage import RoleUsage
 from tests.handles import LocalHandle, LocalMethod

@@ -1,5 +1,7 @@
 """The fault campaign: a short one on fake models, how faults are drawn, and error rows that are injected."""
 
+import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -16,31 +18,25 @@ from tests.ray_head import ROOT
 
 FAKES = [
     *("policy.backend=fake", "reward.backend=fake", "policy.fake_call_ms=25", "reward.fake_call_ms=15"),
-    *("strategy.reward_threshold=0.5", "max_rows=32", "generation.max_new_tokens=64"),
-    "coordinator.call_timeout_s=3",
+    *("strategy.reward_threshold=0.5", "max_rows=40", "generation.max_new_tokens=64"),
+    *("engine.slots=4", "coordinator.call_timeout_s=3"),  # a run is long enough for several faults
 ]
 
 
 @pytest.mark.ray
-def test_one_fault_of_each_kind_costs_no_row(tmp_path):
+def test_all_kinds_of_faults_several_in_a_run_cost_no_row(tmp_path):
     """In a process of its own, since the session's cluster is not to be struck."""
-    options = [
-        "--kills",
-        str(len(FAULTS)),
-        "--seed",
-        "3",
-        "--longest-delay-s",
-        "2",
-        "--folder",
-        str(tmp_path / "chaos"),
-    ]
+    options = ["--kills", str(len(FAULTS)), "--seed", "3", "--longest-delay-s", "2", "--folder", f"{tmp_path}/chaos"]
     command = [sys.executable, "-m", "jobs.chaos", *options, *FAKES]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False)
+    wide = os.environ | {"COLUMNS": "300"}  # one line a run
+    ended = subprocess.run(command, cwd=ROOT, env=wide, capture_output=True, text=True, timeout=900, check=False)
     assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-3000:]
     assert f"{len(FAULTS)} faults in" in ended.stdout and "0 lost, 0 duplicated" in ended.stdout
-    assert "run-000 --retry-errors: " in ended.stdout
-    for kind in FAULTS:
-        assert kind in ended.stdout
+    struck = {
+        run: faults.split(", ") for run, faults in re.findall(r"^(run-\d+.*?): (.+) → ", ended.stdout, re.MULTILINE)
+    }
+    assert sorted(fault for faults in struck.values() for fault in faults) == sorted(FAULTS), ended.stdout
+    assert max(map(len, struck.values())) >= 3 and "run-000 --retry-errors" in struck, ended.stdout
 
 
 def test_faults_are_drawn_by_the_seed_and_of_every_kind():

@@ -21,6 +21,7 @@ OPTIONS = {
     "calibrate": ["--policy-tokens", "--probes"],
     "chaos": ["--kills", "--longest-delay-s"],
     "compare": ["contenders.*.strategy", "bootstrap_draws", "keys of a judge of kind llm:", "api_key_env"],
+    "config_reference": ["--output"],
     "determinism": ["--setting"],
     "export_pairs": ["RUN_DIR", "--level"],
     "growth": ["--rows-per-shard", "--plot"],

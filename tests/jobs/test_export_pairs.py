@@ -5,13 +5,13 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import yaml
 
 from jobs.export_pairs.__main__ import main
 from jobs.export_pairs.preference_pairs import segment_pairs
 from pipeline.dataset.schema import build_table
 from pipeline.records import CandidateRecord, RowResult
 from tests.configs import fake_config
+from tests.run_folders import add_run_files
 
 
 def candidate(segment, attempt, so_far, text, reward, is_kept=False, finished=False):
@@ -39,11 +39,9 @@ MESSAGES = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}
 SEGMENTS = [("Q", "a", "x", 1.0, 0.1), ("Qa", " b", " c", 2.0, 0.5), ("Qa", " b", " d", 2.0, 0.2)]
 
 
-def run_of(folder, results, keep_rejected=True, **columns):
+def run_of(folder, results, keep_rejected=True, status="finished", gathered=(), **columns):
     """A run directory as jobs.align leaves it, of fake models: no end token, a prompt's text is its messages'."""
-    (folder / "_run").mkdir(parents=True)
-    config = fake_config(keep_rejected=keep_rejected).model_dump(mode="json")
-    (folder / "_run/config.yaml").write_text(yaml.safe_dump(config))
+    add_run_files(folder, fake_config(keep_rejected=keep_rejected), status, gathered)
     rows = pa.table({"id": [f"r{i}" for i in range(len(results))]} | columns)
     pq.write_table(build_table(rows, results, "stars", keep_rejected), folder / "part-00000.parquet")
     return str(folder)
@@ -96,8 +94,14 @@ def test_what_was_not_asked_a_reward_is_in_no_pair():
     [
         (lambda folder: run_of(folder, [GOOD], False, prompt=["Q"]), "p.jsonl", "kept no rejected candidates"),
         (lambda folder: run_of(folder, [BAD], prompt=["Q"]), "p.jsonl", "holds no pair of level segment"),
+        (lambda folder: run_of(folder, [GOOD], status="running", prompt=["Q"]), "p.jsonl", "is not finished; start"),
+        (
+            lambda folder: run_of(folder, [GOOD], status="running", gathered=("aligned",), prompt=["Q"]),
+            "p.jsonl",
+            "is not finished; start",
+        ),
         (lambda folder: run_of(folder, [GOOD], prompt=["Q"]), "p.csv", "must end with .parquet or .jsonl"),
-        (lambda folder: str(folder), "p.jsonl", "is no run directory"),
+        (lambda folder: str(folder), "p.jsonl", "holds no run of jobs.align"),
     ],
 )
 def test_what_cannot_be_exported_exits_2_with_one_line_and_leaves_no_file(tmp_path, capsys, make, name, words):

@@ -14,7 +14,7 @@ from jobs.train_baselines.__main__ import main
 from jobs.train_baselines.config import EMBEDDED_POLICY
 from jobs.train_baselines.gold_pairs import gold_pairs
 from jobs.train_baselines.grid import load_policy
-from jobs.train_baselines.training import with_marks, without_added_end
+from jobs.train_baselines.trl_training import with_marks, without_added_end
 from pipeline.config.loading import load_config
 from tests.jobs.test_export_pairs import GOOD, run_of
 

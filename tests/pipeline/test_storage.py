@@ -87,3 +87,24 @@ def test_a_filesystem_that_is_not_known_or_not_installed_is_an_error_of_one_line
     with pytest.raises(InputError, match="cannot be read") as caught:
         plan_input(text, None, None)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("scheme", ["", "file://", "local://"])
+def test_a_file_is_on_the_disk_before_it_has_its_name_and_its_name_before_the_writer_goes_on(
+    tmp_path, monkeypatch, scheme
+):
+    final, flushed = tmp_path / "a/b/manifest.json", []
+
+    def record(descriptor):
+        path = os.path.realpath(f"/proc/self/fd/{descriptor}")
+        flushed.append((os.path.relpath(path, tmp_path), final.exists() and final.read_text()))
+
+    monkeypatch.setattr(os, "fsync", record)
+    file = locate(f"{scheme}{final}")
+    file.parent.create_directory()
+    assert flushed == [("a", False), (".", False)], "the new directories' names, in those that hold them"
+    flushed.clear()
+    file.write_text("whole")
+    (temporary, before), (folder, after) = flushed
+    assert temporary.startswith("a/b/.tmp-") and before is False
+    assert (folder, after) == ("a/b", "whole")

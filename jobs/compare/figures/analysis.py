@@ -9,13 +9,13 @@ import numpy as np
 from jobs.compare.figures.disagreements import find_disagreements, hacked
 from jobs.compare.figures.equal_compute import frontier
 from jobs.compare.figures.evidence import Evidence
-from jobs.compare.figures.figures import CompareFigures, ContenderFigures, JudgeFigures
 from jobs.compare.figures.ranks import spearman
 from jobs.compare.figures.readings import Qualities, equal_compute_readings, win_matrix
+from jobs.compare.figures.records import CompareFigures, ContenderFigures, JudgeFigures
 from jobs.compare.figures.resampling import Estimate, mean_over_seeds, overall_mean
 from jobs.compare.figures.segments import overall_rates, segment_figures
-from jobs.compare.judges.judging import Judged
-from pipeline.runs.outputs import RunRows
+from jobs.compare.judges.judgements import Judged
+from pipeline.runs.run_rows import RunRows
 from pipeline.runs.wins import shares_draws
 
 COSTS = ("policy_tokens", "reward_tokens", "policy_calls", "reward_calls", "response_tokens")

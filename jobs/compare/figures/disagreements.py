@@ -1,4 +1,4 @@
-"""Where the reward model and the judge disagree: reward hacking, counted and shown.
+"""Where the reward model and the judge disagree: reward hacking, counted, with examples.
 
 A pair is *hacked* where the reward model prefers the contender's response to the baseline's and the judge prefers the
 baseline's: the reward rose and the quality fell.
@@ -7,9 +7,9 @@ baseline's: the reward rose and the quality fell.
 import numpy as np
 
 from jobs.compare.figures.evidence import Evidence
-from jobs.compare.figures.figures import Disagreement
-from jobs.compare.judges.judging import run_pairs
-from pipeline.runs.outputs import Floats, RunRows
+from jobs.compare.figures.records import Disagreement
+from jobs.compare.judges.judgements import run_pairs
+from pipeline.runs.run_rows import Floats, RunRows
 
 
 def hacked(evidence: Evidence, contender: str) -> Floats:
@@ -32,13 +32,13 @@ def find_disagreements(evidence: Evidence, contender: str) -> list[Disagreement]
     pair_P = rise_KP.argmax(axis=0)
     order = np.argsort(-rise_KP.max(axis=0), kind="stable")[: evidence.num_examples]
     return [
-        _shown(evidence, contender, pairs[pair_P[place]], int(place))
+        _disagreement(evidence, contender, pairs[pair_P[place]], int(place))
         for place in order
         if np.isfinite(rise_KP[pair_P[place], place])
     ]
 
 
-def _shown(evidence: Evidence, contender: str, pair: tuple[int, int], place: int) -> Disagreement:
+def _disagreement(evidence: Evidence, contender: str, pair: tuple[int, int], place: int) -> Disagreement:
     i, j = pair
     ours, theirs = evidence.runs[contender][i], evidence.runs[evidence.baseline][j]
     row_id = evidence.prompts.ids[place]

@@ -1,8 +1,8 @@
 """Quality at equal cost: who is on the frontier, and what a rival family gives for the same policy tokens.
 
-Two runs mixed by a coin per prompt reach every point of the line between them, exactly and in practice. So a family's
-best quality at a cost is the highest point, at that cost, of the lines between its runs (the baseline among them, since
-every family may be mixed with it), and interpolating along these lines is no assumption.
+A coin per prompt that chooses between two runs reaches every point of the line between them, exactly. So the best
+quality of a family at some cost is the highest point, at that cost, of the lines between its runs and the baseline
+(which may be mixed into every family), and interpolating along these lines assumes nothing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,19 +29,19 @@ class Mix:
 
 
 def frontier(points: Mapping[str, Point]) -> set[str]:
-    """The contenders that no other one equals or beats in both cost and quality, being better in one."""
+    """The contenders that no other one dominates: at least as good in cost and quality, and better in one of them."""
     return {name for name, point in points.items() if not any(_dominates(other, point) for other in points.values())}
 
 
 def best_mix(points: Mapping[str, Point], names: Sequence[str], cost: float) -> Mix | None:
-    """The best quality that the named runs reach at no more than `cost`; None where all of them are dearer."""
+    """The best quality that the named runs reach at no more than `cost`; None if all of them cost more."""
     alone = [Mix((name,), 1.0, points[name].cost, points[name].quality) for name in names if points[name].cost <= cost]
     mixed = []
-    for cheap, dear in permutations(names, 2):
-        a, b = points[cheap], points[dear]
+    for cheap, costly in permutations(names, 2):
+        a, b = points[cheap], points[costly]
         if a.cost <= cost < b.cost:
             share = (b.cost - cost) / (b.cost - a.cost)
-            mixed.append(Mix((cheap, dear), share, cost, share * a.quality + (1 - share) * b.quality))
+            mixed.append(Mix((cheap, costly), share, cost, share * a.quality + (1 - share) * b.quality))
     return max(alone + mixed, key=lambda mix: (mix.quality, -mix.cost), default=None)
 
 

@@ -1,9 +1,9 @@
-"""What the figures of a comparison are made from: the runs, what the judges said of them, and how to count."""
+"""What the figures of a comparison are made from: the runs, what the judges said about them, and how to count."""
 
 from dataclasses import dataclass
 
 from jobs.compare.figures.resampling import Resampler
-from jobs.compare.judges.judging import Judged, Prompts, Runs
+from jobs.compare.judges.judgements import Judged, Prompts, Runs
 
 REWARD = "reward"  # the reward model that steered, shown beside the judges
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pipeline.runs.outputs import Floats
+from pipeline.runs.run_rows import Floats
 
 
 def spearman(x: Floats, y: Floats) -> float | None:

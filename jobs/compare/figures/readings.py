@@ -1,4 +1,4 @@
-"""Contenders read against each other by the primary judge: who trails the best, who beats whom, who at equal cost."""
+"""Contenders compared with each other by the primary judge: with the best one, pair by pair, and at equal cost."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,10 +7,10 @@ import numpy as np
 
 from jobs.compare.figures.equal_compute import Mix, Point, best_mix
 from jobs.compare.figures.evidence import Evidence
-from jobs.compare.figures.figures import ContenderFigures, EqualCompute
+from jobs.compare.figures.records import ContenderFigures, EqualCompute
 from jobs.compare.figures.resampling import Estimate, Resampler, mean_over_seeds, overall_mean
-from jobs.compare.judges.judging import paired_wins
-from pipeline.runs.outputs import Floats
+from jobs.compare.judges.judgements import paired_wins
+from pipeline.runs.run_rows import Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def win_matrix(evidence: Evidence) -> dict[str, dict[str, float | None]] | None:
 def equal_compute_readings(
     qualities: Qualities, contenders: Sequence[ContenderFigures], baseline: str
 ) -> list[EqualCompute]:
-    """Every contender beside every family but its own; the baseline may be mixed into each of them."""
+    """Every contender compared with every other family; the baseline may be mixed into each of them."""
     judged = [c for c in contenders if c.name in qualities.points and c.name != baseline]
     families: dict[str, list[str]] = {}
     for contender in judged:

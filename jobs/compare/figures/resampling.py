@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.runs.outputs import Floats
+from pipeline.runs.run_rows import Floats
 
 LEVELS = (0.025, 0.975)
 CHUNK_CELLS = 8_000_000
@@ -40,7 +40,7 @@ class Resampler:
     seed: int
 
     def means(self, values_MP: Floats) -> Floats:
-        """Mean of every figure in every resample, [M, D]; a prompt whose value is nan takes no part in it."""
+        """Mean of every figure in every resample, [M, D]; a prompt whose value is nan is left out."""
         present_MP = ~np.isnan(values_MP)
         filled_MP = np.where(present_MP, values_MP, 0.0)
         chunk = max(1, CHUNK_CELLS // max(1, self.num_prompts))
@@ -86,5 +86,5 @@ def mean_over_seeds(values_SP: Floats) -> Floats:
 
 
 def overall_mean(values: Floats) -> float | None:
-    """The mean of all values that are there; None where none is."""
+    """The mean of all values that are not nan; None where all are."""
     return None if np.isnan(values).all() else float(np.nanmean(values))

@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.compare.figures.figures import SegmentFigures
-from pipeline.runs.outputs import Floats, RunRows
+from jobs.compare.figures.records import SegmentFigures
+from pipeline.runs.run_rows import Floats, RunRows
 
 
 def segment_figures(runs: Sequence[RunRows]) -> tuple[SegmentFigures, ...]:

@@ -1,7 +1,7 @@
 """A language model as a judge of pairs: which of two answers to a conversation is better?
 
-Models favour the answer they read first, so which one that is is drawn prompt by prompt, from the judge's seed and the
-prompt's id alone. A reply that names no verdict is nonsense: counted, kept, and no win for either.
+Models favour the answer they read first, so the order is drawn for each prompt from the judge's seed and the prompt's
+id alone. A reply without a verdict is kept and counted as unjudged; it is no win for either side.
 """
 
 import hashlib
@@ -15,9 +15,9 @@ import numpy as np
 
 from jobs.compare.alpaca_eval import as_text
 from jobs.compare.config import LlmJudge
-from jobs.compare.judges.chat_client import ask
+from jobs.compare.judges.chat_client import Ask, Message, chat_client
 from jobs.compare.judges.verdict_store import VerdictStore, verdict_key
-from pipeline.runs.outputs import Floats, RunRows
+from pipeline.runs.run_rows import Floats, RunRows
 
 INSTRUCTION = (
     "You compare two answers to a user. Judge how helpful, correct, relevant and harmless each one is. Do not favour "
@@ -32,11 +32,11 @@ WINS = {"a": 1.0, "b": 0.0, "tie": 0.5}
 
 
 class LlmPairJudge:
-    """Asks the endpoint about each pair once in a lifetime of its store.
+    """Asks the endpoint about each pair once, as long as its store exists.
 
     Args:
-        judge: the endpoint, the model, the order's seed.
-        store: the file of the verdicts that are known.
+        judge: the endpoint, the model, the seed of the order.
+        store: the file of the known verdicts.
     """
 
     def __init__(self, judge: LlmJudge, store: Path) -> None:
@@ -44,30 +44,30 @@ class LlmPairJudge:
         self.store = VerdictStore(store)
 
     def __call__(self, ours: RunRows, theirs: RunRows, pairs: Sequence[tuple[int, int]]) -> Floats:
-        """1, 0.5 or 0 per pair for ours, nan for nonsense; raises ModelError when the endpoint fails."""
-        with ThreadPoolExecutor(self.judge.parallel_calls) as pool:
-            asked = [pool.submit(partial(self._win, ours, theirs, *pair)) for pair in pairs]
+        """1, 0.5 or 0 per pair for ours, nan for a reply without a verdict. Raises ModelError: the endpoint failed."""
+        with chat_client(self.judge) as ask, ThreadPoolExecutor(self.judge.parallel_calls) as pool:
+            pending = [pool.submit(partial(self._win, ask, ours, theirs, *pair)) for pair in pairs]
             try:
-                return np.array([future.result() for future in asked], dtype=np.float64)
+                return np.array([future.result() for future in pending], dtype=np.float64)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 
-    def _win(self, ours: RunRows, theirs: RunRows, our_row: int, their_row: int) -> float:
+    def _win(self, ask: Ask, ours: RunRows, theirs: RunRows, our_row: int, their_row: int) -> float:
         first, second = ours.responses[our_row], theirs.responses[their_row]
         is_swapped = shows_second_first(self.judge.seed, ours.ids[our_row])
         if is_swapped:
             first, second = second, first
         text = QUESTION.format(conversation=as_text(ours.conversations[our_row]), first=first, second=second)
-        win = self._first_wins([{"role": "system", "content": INSTRUCTION}, {"role": "user", "content": text}])
+        win = self._first_wins(ask, [{"role": "system", "content": INSTRUCTION}, {"role": "user", "content": text}])
         return 1.0 - win if is_swapped else win
 
-    def _first_wins(self, messages: list[dict[str, str]]) -> float:
+    def _first_wins(self, ask: Ask, messages: list[Message]) -> float:
         judge = self.judge
         key = verdict_key(judge.base_url, judge.model, judge.temperature, judge.max_tokens, messages)
         reply = self.store.get(key)
         if reply is None:
-            reply = ask(judge, messages)
+            reply = ask(messages)
             self.store.put(key, reply)
         return parse_verdict(reply)
 
@@ -78,7 +78,7 @@ def shows_second_first(seed: int, prompt_id: str) -> bool:
 
 
 def parse_verdict(reply: str) -> float:
-    """1 for the first answer, 0 for the second, 0.5 for a tie, nan where the reply names none; the last one counts."""
+    """1 for the first answer, 0 for the second, 0.5 for a tie, nan where there is none; the last verdict counts."""
     said = THOUGHTS.sub("", reply).strip()
     found = VERDICT.findall(said)
     alone = ALONE.fullmatch(said)

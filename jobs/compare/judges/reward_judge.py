@@ -19,14 +19,14 @@ from actors.cluster.session import cluster
 from actors.rewards.interface import RewardContext
 from actors.startup.model_limits import longest_model_len, read_reward_configs
 from jobs.compare.config import RewardModelJudge
-from jobs.compare.judges.judging import Runs, ScoreJudge
+from jobs.compare.judges.judgements import Runs, ScoreJudge
 from jobs.compare.judges.verdict_store import VerdictStore, verdict_key
 from pipeline.config.decoding import EngineConfig, PromptAs
 from pipeline.config.model_rewards import ClassifierReward
 from pipeline.protocol import ScoreCohort, Scores
 from pipeline.records import PromptRow
 from pipeline.runs.fingerprint import model_files
-from pipeline.runs.outputs import Floats, RunRows
+from pipeline.runs.run_rows import Floats, RunRows
 
 SILENCE_S = 600.0  # a judge that has loaded and is silent for so long is started again
 
@@ -78,7 +78,7 @@ def _questions(judge: RewardModelJudge, rows: RunRows) -> list[Question]:
 
 def _score(judge: RewardModelJudge, prompt_as: PromptAs, asked: Sequence[Question], verdicts: VerdictStore) -> None:
     """In order of length, so that a call's rows are alike. What the judge cannot read stays without a verdict."""
-    reward = ClassifierReward(**judge.model_dump(include=set(ClassifierReward.model_fields)))
+    reward = ClassifierReward(**judge.model_dump(include=set(ClassifierReward.model_fields) - {"kind"}))
     engine = EngineConfig(slots=min(judge.rows_per_call, len(asked)), max_model_len=judge.max_model_len)
     facts = read_reward_configs(reward, RewardContext(None, engine, prompt_as))
     engine = engine.model_copy(update={"max_model_len": longest_model_len(facts, engine, 1)})

@@ -1,6 +1,6 @@
-"""Verdicts of judges that cost something, kept on disk: one JSON object a line, appended as they come.
+"""Verdicts of judges that cost something, kept on disk: one JSON object per line, appended as they come.
 
-Invariants: a key names everything the verdict depends on, so a verdict is never asked for twice and never used for
+Invariants: a key names everything the verdict depends on, so no question is asked twice and no verdict is used for
 another question; a line that a killed process left half written is ignored.
 """
 

@@ -1,11 +1,11 @@
-"""The pictures of a comparison, as PNG bytes. Colours tell families apart; a contender keeps its own everywhere."""
+"""The pictures of a comparison, as PNG bytes. Every family has a colour, the same in all pictures."""
 
 import io
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from jobs.compare.figures.evidence import REWARD
-from jobs.compare.figures.figures import CompareFigures, ContenderFigures, SegmentFigures
+from jobs.compare.figures.records import CompareFigures, ContenderFigures, SegmentFigures
 from jobs.compare.figures.resampling import Estimate
 from jobs.compare.report.verdict import ranking
 
@@ -108,7 +108,7 @@ def _token_axis(axes: Any, values: list[float]) -> None:
 
 
 def _label(axes: Any, points: Mapping[str, tuple[float, float]]) -> None:
-    """Names beside their points, moved apart where they would cover each other."""
+    """Names next to their points, moved apart where they would overlap."""
     from adjustText import adjust_text
 
     if not points:
@@ -138,7 +138,7 @@ def _win_rates(axes: Any, figures: CompareFigures) -> bool:
 
 
 def _with_segments(figures: CompareFigures) -> list[tuple[ContenderFigures, str, str]]:
-    """Contenders that keep segments, each with its own look: lines of one family differ in style."""
+    """Contenders that keep segments, with colour and line style; lines of one family differ in style."""
     styles, looks, seen = ("-", "--", "-.", ":"), [], {}
     for contender in figures.contenders:
         if contender.segments:

@@ -1,47 +1,36 @@
 """The report's sections, in the order a reader needs them: verdict, who wins, at what cost, why, and what to doubt."""
 
 from jobs.compare.figures.evidence import REWARD
-from jobs.compare.figures.figures import CompareFigures, ContenderFigures, EqualCompute
-from jobs.compare.report.document import (
-    NOTHING,
-    Answers,
-    Block,
-    Heading,
-    Paragraph,
-    Picture,
-    Points,
-    Table,
-    fraction,
-    mean_of,
-    percent,
-    shown,
-)
+from jobs.compare.figures.records import CompareFigures, ContenderFigures, EqualCompute
+from jobs.compare.report.formatting import NOTHING, fraction, mean_of, percent, with_interval
+from jobs.compare.report.markdown import answers, heading, literal, picture, points, table
 from jobs.compare.report.verdict import ranking, verdict
 
 
-def report_blocks(figures: CompareFigures, pictures: dict[str, str]) -> list[Block]:
+def report_markdown(figures: CompareFigures, pictures: dict[str, str]) -> str:
     """The whole report; `pictures` holds the caption of each picture file that was drawn."""
-    return [
-        Heading(f"{len(figures.contenders)} contenders on {figures.num_prompts:,} prompts", 1),
-        Points(verdict(figures)),
+    blocks = [
+        heading(f"{len(figures.contenders)} contenders on {figures.num_prompts:,} prompts", 1),
+        points(verdict(figures)),
         *_winners(figures),
         *_pictures(pictures, "pareto.png", "win_rates.png"),
         *_equal_compute(figures),
         *_win_matrix(figures),
         *_costs(figures),
-        Heading("Along the response"),
+        heading("Along the response"),
         *_pictures(pictures, "acceptance.png", "reward_by_position.png"),
         *_disagreements(figures, pictures),
         *_left_out(figures),
         *_method(figures),
     ]
+    return "\n\n".join(blocks) + "\n"
 
 
-def _pictures(pictures: dict[str, str], *files: str) -> list[Block]:
-    return [Picture(file, pictures[file]) for file in files if file in pictures]
+def _pictures(pictures: dict[str, str], *files: str) -> list[str]:
+    return [picture(file, pictures[file]) for file in files if file in pictures]
 
 
-def _winners(figures: CompareFigures) -> list[Block]:
+def _winners(figures: CompareFigures) -> list[str]:
     names = [*figures.judge_kinds]
     header = ["contender", "policy tokens"]
     for name in names:
@@ -55,13 +44,13 @@ def _winners(figures: CompareFigures) -> list[Block]:
         f"Best first by {figures.primary_judge}. Means over prompts with 95 % intervals; win-rates are against "
         f"{figures.baseline}, a tie counts half; ◆ marks the frontier: nobody is both cheaper and better."
     )
-    return [Heading("Who wins"), Table(header, rows), Paragraph(text)]
+    return [heading("Who wins"), table(header, rows), text]
 
 
 def _judge_cells(figures: CompareFigures, contender: ContenderFigures, name: str) -> list[str]:
     judge = contender.judges[name]
     win = NOTHING if contender.name == figures.baseline else percent(judge.win_rate)
-    return [shown(judge.score), win] if _has_scores(figures, name) else [win]
+    return [with_interval(judge.score), win] if _has_scores(figures, name) else [win]
 
 
 def _has_scores(figures: CompareFigures, judge: str) -> bool:
@@ -72,21 +61,21 @@ def _named(contender: ContenderFigures) -> str:
     return f"{contender.name} ◆" if contender.on_frontier else contender.name
 
 
-def _equal_compute(figures: CompareFigures) -> list[Block]:
+def _equal_compute(figures: CompareFigures) -> list[str]:
     if not figures.equal_compute:
         return []
     rows = [
-        [r.contender, r.family, _rival(r), shown(r.gain, "+.2f"), "cheaper" if r.rival_is_cheaper else "equal"]
+        [r.contender, r.family, _rival(r), with_interval(r.gain, "+.2f"), "cheaper" if r.rival_is_cheaper else "equal"]
         for r in figures.equal_compute
     ]
     text = (
         f"{figures.primary_judge} of the contender minus that of the best its rivals reach at the same policy tokens. "
         "A share p of one run and 1 − p of another, chosen by a coin per prompt, reaches exactly the point between "
-        f"them, so this is something you could run; {figures.baseline} may be mixed into every family. Cheaper: the "
-        "family has no run so dear, and its best one is the rival although it costs less."
+        f"them, so you could run it; {figures.baseline} may be mixed into every family. Cheaper: no "
+        "run of the family costs as much, so its best run is the rival."
     )
     header = ["contender", "against", "rival at this cost", f"gain in {figures.primary_judge}", "rival's cost"]
-    return [Heading("At equal compute"), Table(header, rows), Paragraph(text)]
+    return [heading("At equal compute"), table(header, rows), text]
 
 
 def _rival(reading: EqualCompute) -> str:
@@ -96,26 +85,26 @@ def _rival(reading: EqualCompute) -> str:
     return f"{reading.rival_share:.0%} {first}, {1 - reading.rival_share:.0%} {second}"
 
 
-def _win_matrix(figures: CompareFigures) -> list[Block]:
+def _win_matrix(figures: CompareFigures) -> list[str]:
     if figures.win_matrix is None or len(figures.contenders) < 3:
         return []
     names = [c.name for c in ranking(figures)]
     rows = [[ours, *(fraction(figures.win_matrix[ours].get(theirs)) for theirs in names)] for ours in names]
     text = f"Win-rate of the row over the column by {figures.primary_judge}; a tie counts half."
-    return [Heading("Everyone against everyone"), Table(["", *names], rows), Paragraph(text)]
+    return [heading("Everyone against everyone"), table(["", *names], rows), text]
 
 
-def _costs(figures: CompareFigures) -> list[Block]:
+def _costs(figures: CompareFigures) -> list[str]:
     header = ["contender", "policy tokens", "reward tokens", "policy calls", "reward calls", "response tokens"]
     header += ["ended by itself", "acceptance", "fallback"]
     rows = [
         [
             c.name,
-            shown(c.policy_tokens, ".0f"),
-            shown(c.reward_tokens, ".0f"),
+            with_interval(c.policy_tokens, ".0f"),
+            with_interval(c.reward_tokens, ".0f"),
             mean_of(c.policy_calls, ".1f"),
             mean_of(c.reward_calls, ".1f"),
-            shown(c.response_tokens, ".1f"),
+            with_interval(c.response_tokens, ".1f"),
             fraction(c.stopped_fraction),
             fraction(c.acceptance_rate),
             fraction(c.fallback_fraction),
@@ -126,18 +115,18 @@ def _costs(figures: CompareFigures) -> list[Block]:
         "Per response. Tokens are those pushed through a model, prompt and discarded ones included. Acceptance is "
         "of proposed segments, fallback of kept ones; strategies that judge no segments have neither."
     )
-    return [Heading("What it costs"), Table(header, rows), Paragraph(text)]
+    return [heading("What it costs"), table(header, rows), text]
 
 
-def _disagreements(figures: CompareFigures, pictures: dict[str, str]) -> list[Block]:
+def _disagreements(figures: CompareFigures, pictures: dict[str, str]) -> list[str]:
     judge = figures.primary_judge
     if judge == REWARD:
         return []
     rows = [
         [
             c.name,
-            shown(c.judges[REWARD].difference, "+.2f"),
-            shown(c.judges[judge].difference, "+.2f"),
+            with_interval(c.judges[REWARD].difference, "+.2f"),
+            with_interval(c.judges[judge].difference, "+.2f"),
             NOTHING if c.reward_judge_correlation is None else f"{c.reward_judge_correlation:.2f}",
             fraction(c.hacked_fraction),
         ]
@@ -149,12 +138,12 @@ def _disagreements(figures: CompareFigures, pictures: dict[str, str]) -> list[Bl
         "responses: it falls as a strategy exploits the reward model. The last column counts pairs in which the reward "
         f"model prefers the contender and {judge} prefers {figures.baseline}; those whose reward rose most are shown."
     )
-    blocks: list[Block] = [Heading("Does the reward model mislead?"), Table(header, rows), Paragraph(text)]
+    blocks: list[str] = [heading("Does the reward model mislead?"), table(header, rows), text]
     blocks += _pictures(pictures, "reward_and_judge.png")
     for found in figures.disagreements:
         ours = f"{found.contender}: {_marks(judge, found.reward, found.score)}"
         theirs = f"{figures.baseline}: {_marks(judge, found.baseline_reward, found.baseline_score)}"
-        blocks.append(Answers(found.prompt, [(ours, found.response), (theirs, found.baseline_response)]))
+        blocks.append(answers(found.prompt, [(ours, found.response), (theirs, found.baseline_response)]))
     return blocks
 
 
@@ -162,7 +151,7 @@ def _marks(judge: str, reward: float, score: float | None) -> str:
     return f"reward {reward:.2f}" + ("" if score is None else f", {judge} {score:.2f}")
 
 
-def _left_out(figures: CompareFigures) -> list[Block]:
+def _left_out(figures: CompareFigures) -> list[str]:
     items = []
     for c in figures.contenders:
         if c.num_error_rows:
@@ -171,10 +160,10 @@ def _left_out(figures: CompareFigures) -> list[Block]:
         for name, judge in c.judges.items():
             if judge.num_unjudged:
                 items.append(f"{c.name}: {judge.num_unjudged:,} without a verdict by {name}")
-    return [Heading("What is left out"), Points(items or ["Nothing: every row has a response and every verdict."])]
+    return [heading("What is left out"), points(items or ["Nothing: every row has a response and every verdict."])]
 
 
-def _method(figures: CompareFigures) -> list[Block]:
+def _method(figures: CompareFigures) -> list[str]:
     judges = ", ".join(f"{name} ({kind})" for name, kind in figures.judge_kinds.items())
     shared = [c.name for c in figures.contenders if c.shares_draws_with_baseline]
     items = [
@@ -183,12 +172,12 @@ def _method(figures: CompareFigures) -> list[Block]:
         f"Intervals: percentile bootstrap over prompts, {figures.bootstrap_draws:,} draws, seed "
         f"{figures.bootstrap_seed}; the same resamples for all contenders, so differences are paired. Seeds are "
         "averaged within a prompt first.",
-        "Win-rates set a response against one of another seed"
+        "Win-rates compare a response with one of another seed"
         + (f", but for {', '.join(shared)}: with one seed the draws are shared with the baseline." if shared else "."),
         f"Judges: {judges}. By seed: " + "; ".join(f"{c.name} {_by_seed(c, figures)}" for c in figures.contenders),
-        *(f"{c.name}: {_knobs(c)}; policy {c.policy}" for c in figures.contenders),
+        *(f"{c.name}: {_knobs(c)}; policy {literal(c.policy)}" for c in figures.contenders),
     ]
-    return [Heading("How it was counted"), Points(items)]
+    return [heading("How it was counted"), points(items)]
 
 
 def _by_seed(contender: ContenderFigures, figures: CompareFigures) -> str:
@@ -197,4 +186,4 @@ def _by_seed(contender: ContenderFigures, figures: CompareFigures) -> str:
 
 
 def _knobs(contender: ContenderFigures) -> str:
-    return ", ".join(f"{key} {value}" for key, value in contender.strategy.items())
+    return ", ".join(f"{key} {literal(str(value))}" for key, value in contender.strategy.items())

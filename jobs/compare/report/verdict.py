@@ -1,8 +1,8 @@
-"""The first lines of the report: what to use, in words, and what to be careful with."""
+"""The first lines of the report: what to use, in words, and what to distrust."""
 
 from jobs.compare.figures.evidence import REWARD
-from jobs.compare.figures.figures import CompareFigures, ContenderFigures, EqualCompute
-from jobs.compare.report.document import mean_of, percent, shown
+from jobs.compare.figures.records import CompareFigures, ContenderFigures, EqualCompute
+from jobs.compare.report.formatting import mean_of, percent, with_interval
 
 MANY_HACKED = 0.1
 
@@ -11,14 +11,17 @@ def verdict(figures: CompareFigures) -> list[str]:
     """Sentences, the most important first."""
     judge = figures.primary_judge
     ranked = [c for c in ranking(figures) if c.quality(judge) is not None and c.policy_tokens is not None]
-    if not ranked:
-        return ["**No verdict**: no contender has a judged response."]
+    unjudged = [c.name for c in figures.contenders if c not in ranked]
+    if len(ranked) < 2 and unjudged:
+        return [f"**No verdict**: {judge} judged no response of {', '.join(unjudged)}."]
     best = ranked[0]
     equals = [c for c in ranked[1:] if _is_equal(figures, c)]
     cheapest = min([best, *equals], key=lambda c: c.policy_tokens.mean if c.policy_tokens else 0.0)
     sentences = [_best_sentence(figures, best), _noise_sentence(best, equals, cheapest)]
     pick = cheapest
     sentences += [_reading(reading, judge) for reading in figures.equal_compute if reading.contender == pick.name]
+    if unjudged:
+        sentences.append(f"**Not judged** and left out of this verdict: {', '.join(unjudged)}.")
     return [*sentences, *_warnings(figures, pick)]
 
 
@@ -29,7 +32,7 @@ def ranking(figures: CompareFigures) -> list[ContenderFigures]:
 
 
 def _is_equal(figures: CompareFigures, contender: ContenderFigures) -> bool:
-    """Whether the interval of what it lacks to the best one holds 0."""
+    """Whether the interval of its distance to the best one holds 0."""
     behind = contender.behind_best
     return behind is not None and (behind.low is None or behind.low <= 0)
 
@@ -37,7 +40,7 @@ def _is_equal(figures: CompareFigures, contender: ContenderFigures) -> bool:
 def _best_sentence(figures: CompareFigures, best: ContenderFigures) -> str:
     judge, baseline = figures.primary_judge, figures.contender(figures.baseline)
     own = best.judges[judge]
-    score = f" ({judge} {shown(own.score)})" if own.score else ""
+    score = f" ({judge} {with_interval(own.score)})" if own.score else ""
     if best.name == baseline.name:
         return f"**Use {best.name}**: no contender is judged better than this baseline{score} by {judge}."
     cost = ""
@@ -55,12 +58,12 @@ def _best_sentence(figures: CompareFigures, best: ContenderFigures) -> str:
 
 def _noise_sentence(best: ContenderFigures, equals: list[ContenderFigures], cheapest: ContenderFigures) -> str:
     if not equals:
-        return "Every other contender is behind it by more than the noise of these prompts."
+        return "Every other contender is worse by more than the noise of these prompts."
     names = ", ".join(c.name for c in equals)
-    told = f"Not told apart from it on these prompts: {names}."
+    equal = f"These prompts show no difference between it and {names}."
     if cheapest is best:
-        return f"{told} All of them cost more policy tokens, so **{best.name}** is the one to use."
-    return f"{told} The cheapest of them is **{cheapest.name}** ({mean_of(cheapest.policy_tokens)} policy tokens)."
+        return f"{equal} All of them cost more policy tokens, so **{best.name}** is the one to use."
+    return f"{equal} The cheapest of them is **{cheapest.name}** ({mean_of(cheapest.policy_tokens)} policy tokens)."
 
 
 def _reading(reading: EqualCompute, judge: str) -> str:
@@ -71,15 +74,15 @@ def _reading(reading: EqualCompute, judge: str) -> str:
 
 
 def _signed(reading: EqualCompute) -> str:
-    return shown(reading.gain, "+.2f")
+    return with_interval(reading.gain, "+.2f")
 
 
 def _warnings(figures: CompareFigures, pick: ContenderFigures) -> list[str]:
     judge, warnings = figures.primary_judge, []
     if judge == REWARD:
         warnings.append(
-            "**Careful**: no judge was given, so this verdict rests on the very reward that the strategies steer by; "
-            "reward hacking would read as success. Add `judges`."
+            "**Careful**: no judge was given, so this verdict uses the same reward that the strategies steer by; "
+            "reward hacking would look like success. Add `judges`."
         )
     elif pick.hacked_fraction is not None and pick.name != figures.baseline:
         word = "**Careful, reward hacking**" if pick.hacked_fraction > MANY_HACKED else "Reward hacking"

@@ -4,28 +4,27 @@ of each."""
 import asyncio
 import os
 import signal
-import time
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import ray
 from ray._private import state
 
-from actors.batch.run import run_align
+from actors.batch.tasks import start_monitor
 from actors.coordination.coordinator import SegmentCoordinator
 from actors.coordination.slots import SlotPool
 from actors.engines.fakes import FakePolicy
 from actors.rewards import load_reward
 from actors.rewards.interface import RewardContext
-from jobs.chaos.local_cluster import CLASS_NAMES
 from jobs.simulate.one_cell import simulate_cell
-from pipeline.config.loading import load_config
-from pipeline.dataset.columns import check_columns
-from pipeline.dataset.plan import plan_input
-from pipeline.runs.directory import RunDirectory
+from pipeline.records import PromptRow
 from tests.actors.batch.test_run import OURS, read, run
 from tests.actors.coordination.test_coordinator import align_all, make_config, outcome, prompts
+from tests.configs import fake_config
+from tests.embedded import run_embedded
 from tests.handles import LocalHandle
 
 SLOTS = 12
@@ -113,49 +112,50 @@ def test_a_rows_lanes_share_an_actor_and_rows_go_where_the_room_is():
 
 
 @pytest.mark.ray
-def test_two_cells_of_two_policies_give_the_same_responses_as_one_of_one(ray_cluster, tmp_path):
-    def embedded(name, *overrides):
-        given = [
-            "cluster.gpus_per_policy=0",
-            "cluster.gpus_per_reward=0",
-            "max_rows=24",
-            "baseline_rows=0",
-            f"output={tmp_path / name}",
-            "generation.max_new_tokens=48",
-        ]
-        config = load_config("jobs/configs/embedded.yaml", [*given, *overrides])
-        plan = plan_input(config.input, config.dataset.rows_per_shard, config.max_rows)
-        run_align(config, plan, check_columns(plan.schema, config), RunDirectory.open(config, plan))
-        return read(tmp_path / name)
-
-    one = embedded("one", "dataset.rows_per_shard=8")
+def test_two_cells_of_two_policies_give_the_same_responses_as_one_of_one(embedded_output, tmp_path):
     cells = ["cluster.cells=2", "cluster.policies_per_cell=2", "engine.slots=3", "coordinator.max_cohort_size=2"]
-    four = embedded("four", "dataset.rows_per_shard=3", *cells)
-    assert four.select(OURS).equals(one.select(OURS))
-    assert one["error_type"].null_count == 24
+    run_embedded(tmp_path / "four", "dataset.rows_per_shard=3", *cells)
+    one = read(embedded_output)
+    assert read(tmp_path / "four").select(OURS).equals(one.select(OURS))
+    assert one.num_rows == one["error_type"].null_count == 24
 
 
 @pytest.mark.ray
-def test_a_coordinator_that_dies_comes_back_to_its_own_cell(ray_cluster, tmp_path):
+def test_a_coordinator_that_dies_comes_back_to_its_own_cell(ray_cluster, tmp_path, monkeypatch):
     table = pa.table({"id": range(160), "prompt": [f"prompt {i}" for i in range(160)]})
     pq.write_table(table, tmp_path / "in.parquet")
     slow = {"policy": {"backend": "fake", "fake_call_ms": 30}, "engine": {"slots": 4}, "cluster": {"cells": 2}}
-    run(str(tmp_path / "in.parquet"), tmp_path / "whole")
+    monitors, is_over = [], threading.Event()
 
-    def coordinators():
-        actors = [actor for actor in state.actors().values() if actor["State"] == "ALIVE"]
-        return [actor for actor in actors if actor["ActorClassName"] == CLASS_NAMES["coordinator"]]
+    def start_and_keep(models):
+        monitors.append(start_monitor(models))
+        return monitors[-1]
 
-    def kill_one():
-        while not list((tmp_path / "out").glob("_run/shards/shard-*")) or len(coordinators()) < 2:
-            time.sleep(0.02)
-        os.kill(coordinators()[0]["Pid"], signal.SIGKILL)
+    monkeypatch.setattr("actors.batch.stages.start_monitor", start_and_keep)
+
+    def kill_the_second_cells():
+        """Once both have done something."""
+        while not monitors or len(ray.get(monitors[0].by_cell.remote())) < 2:
+            assert not is_over.wait(0.02), "the run was over too soon"
+        claims = ray.get(monitors[0].__ray_call__.remote(lambda monitor: monitor.cells.claims))
+        os.kill(state.actors(claims[1].actor_id)["Pid"], signal.SIGKILL)
 
     with ThreadPoolExecutor(1) as pool:
-        killing = pool.submit(kill_one)
-        metrics = run(str(tmp_path / "in.parquet"), tmp_path / "out", **slow)
+        killing = pool.submit(kill_the_second_cells)
+        try:
+            metrics = run(str(tmp_path / "in.parquet"), tmp_path / "out", **slow)
+        finally:
+            is_over.set()
         killing.result()
-    assert read(tmp_path / "out").select(OURS).equals(read(tmp_path / "whole").select(OURS))
+    usages = ray.get(monitors[0].__ray_call__.remote(lambda monitor: monitor.usage_by_coordinator))
+    assert sorted(cell for cell, _ in usages) == [0, 1, 1], "the successor works in the same cell"
+    assert all(usage.policy.num_calls for usage in usages.values())
     assert metrics.aligned.totals.num_rows == 160
     assert [cell.cell for cell in metrics.aligned.cells] == [0, 1]
-    assert all(cell.policy.num_calls for cell in metrics.aligned.cells)
+    undisturbed, _ = align_all(
+        fake_config(engine={"slots": 64, "max_model_len": 64}),
+        [PromptRow(i, i, prompt=f"prompt {i}") for i in range(160)],
+    )
+    output = read(tmp_path / "out")
+    assert output["response"].to_pylist() == [row.response for row in undisturbed]
+    assert output["reward"].to_pylist() == [row.reward for row in undisturbed]

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from actors.batch.deciding_sources import DECIDING_SOURCES
 from actors.batch.run import run_align
 from actors.coordination.coordinator import SegmentCoordinator
 from actors.engines.fakes import FakePolicy, FakeReward
@@ -49,7 +50,7 @@ def test_a_thousand_hostile_rows_through_the_whole_job(ray_cluster, tmp_path):
     pq.write_table(as_table(rows, pa.large_string()), tmp_path / "in.parquet")
     config = fake_config(input=str(tmp_path / "in.parquet"), output=str(tmp_path / "out"))
     plan = plan_input(config.input, None, None)
-    run_align(config, plan, check_columns(plan.schema, config), RunDirectory.open(config, plan))
+    run_align(config, plan, check_columns(plan.schema, config), RunDirectory.open(config, plan, DECIDING_SOURCES))
     given, output = pq.read_table(tmp_path / "in.parquet"), pq.read_table(tmp_path / "out")
     assert output["id"].equals(given["id"]) and output["messages"].equals(given["messages"])
     check_outcomes(rows, *(output[name].to_pylist() for name in ("error_type", "error", "response")))

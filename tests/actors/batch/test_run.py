@@ -1,9 +1,14 @@
 """The whole job on fake models: rows in, rows out, the same whatever carries them, and never done twice."""
 
 import os
+import shutil
 import signal
-import time
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stdout
+from dataclasses import asdict, dataclass
+from io import StringIO
+from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
@@ -11,17 +16,22 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from ray._private import state
+from rich.console import Console
 
+from actors.batch.deciding_sources import DECIDING_SOURCES
 from actors.batch.run import run_align
+from jobs.align.summary import show_summary
 from jobs.chaos.error_rows import inject_error_rows
 from pipeline.dataset.columns import check_columns
 from pipeline.dataset.plan import plan_input
 from pipeline.dataset.shards import write_shard
 from pipeline.errors import InputError, ModelError
+from pipeline.records import PromptRow
 from pipeline.runs.directory import RunDirectory
 from pipeline.runs.metrics import RunMetrics
 from pipeline.runs.retry import begin_retry
 from pipeline.storage import locate
+from tests.actors.coordination.test_coordinator import align_all
 from tests.configs import fake_config
 
 pytestmark = pytest.mark.ray
@@ -43,10 +53,16 @@ def prompts(tmp_path_factory):
     return str(folder)
 
 
-def run(prompts, output, retry_errors=False, **sections):
+def start_of(prompts, output, **sections):
+    """The config, the run directory and the plan of a start, as the command line makes them."""
     config = fake_config(input=prompts, output=str(output), **({"dataset": DATASET} | sections))
     plan = plan_input(config.input, config.dataset.rows_per_shard, config.max_rows)
-    return run_align(config, plan, check_columns(plan.schema, config), RunDirectory.open(config, plan), retry_errors)
+    return config, RunDirectory.open(config, plan, DECIDING_SOURCES), plan
+
+
+def run(prompts, output, retry_errors=False, **sections):
+    config, directory, plan = start_of(prompts, output, **sections)
+    return run_align(config, plan, check_columns(plan.schema, config), directory, retry_errors)
 
 
 def read(output):
@@ -54,34 +70,49 @@ def read(output):
     return pa.concat_tables(pq.read_table(file) for file in files)
 
 
+@dataclass(frozen=True)
+class Done:
+    """A run that nothing disturbs: its output, its rows, its metrics and what was printed."""
+
+    output: Path
+    rows: pa.Table
+    metrics: RunMetrics
+    printed: str
+
+
 @pytest.fixture(scope="module")
-def whole(ray_cluster, prompts, tmp_path_factory):
-    """The rows of a run that nothing disturbs."""
-    folder = tmp_path_factory.mktemp("whole")
-    run(prompts, folder)
-    return read(folder)
+def done(ray_cluster, prompts, tmp_path_factory):
+    output = tmp_path_factory.mktemp("whole") / "out"
+    with redirect_stdout(StringIO()) as printed:
+        metrics = run(prompts, output, baseline_rows=10, judge="embedded")
+        config, directory, _ = start_of(prompts, output, baseline_rows=10, judge="embedded")
+        show_summary(Console(), config, directory, metrics)
+    return Done(output, read(output), metrics, printed.getvalue())
 
 
-def test_every_row_leaves_once_in_order_with_its_response_or_its_error(ray_cluster, prompts, tmp_path, capsys):
-    metrics = run(prompts, tmp_path / "out", baseline_rows=10, judge="embedded")
-    output, given = read(tmp_path / "out"), pq.read_table(prompts)
+@pytest.fixture(scope="module")
+def whole(done):
+    return done.rows
+
+
+def test_every_row_leaves_once_in_order_with_its_response_or_its_error(prompts, done):
+    output, given, metrics = done.rows, pq.read_table(prompts), done.metrics
     assert output.select(given.schema.names).equals(given.cast(output.select(given.schema.names).schema))
     faults = {3: "null_prompt", 9: "empty_prompt", 14: "prompt_too_long", 20: "duplicate_id", 25: "null_id"}
     assert output["error_type"].to_pylist() == [faults.get(i) for i in range(27)]
     assert output["response"].is_null().to_pylist() == [i in faults for i in range(27)]
-    assert [pq.read_metadata(f).num_rows for f in sorted((tmp_path / "out").glob("*.parquet"))] == [15, 12]
-    assert len(pd.read_parquet(tmp_path / "out")) == 27
-    assert not (tmp_path / "out/_run/shards").exists()
+    assert [pq.read_metadata(f).num_rows for f in sorted(done.output.glob("*.parquet"))] == [15, 12]
+    assert len(pd.read_parquet(done.output)) == 27
+    assert not (done.output / "_run/shards").exists()
     assert metrics.aligned.totals.num_error_rows == 5 and metrics.aligned.totals.num_rows == 27
     assert metrics.aligned.totals.num_attempts <= pc.sum(output["num_policy_calls"]).as_py()
     assert metrics.aligned.policy.num_rows == pc.sum(output["num_policy_calls"]).as_py()
     assert metrics.aligned.policy.num_tokens == metrics.aligned.totals.num_policy_tokens
     assert metrics.baseline is not None and metrics.baseline.totals.num_rows == 10
     assert metrics.comparison is not None and metrics.comparison.num_prompts == 8
-    shown = capsys.readouterr().out
     for words in ("aligned: 27/27 prompts", "by vanilla, on the same 8 prompts", "5 error rows", "read_parquet"):
-        assert words in shown
-    assert max(len(line) for line in shown.splitlines() if "│" in line or "┃" in line) <= 80
+        assert words in done.printed
+    assert max(len(line) for line in done.printed.splitlines() if "│" in line or "┃" in line) <= 80
 
 
 def test_other_shards_cohorts_and_slots_give_the_same_rows(prompts, whole, tmp_path):
@@ -97,10 +128,9 @@ def test_other_shards_cohorts_and_slots_give_the_same_rows(prompts, whole, tmp_p
 
 
 def test_committed_shards_are_kept_and_a_finished_run_calls_no_model(prompts, whole, tmp_path, capsys):
-    config = fake_config(input=prompts, output=str(tmp_path / "out"), dataset=DATASET)
-    plan = plan_input(prompts, 4, None)
-    left = RunDirectory.open(config, plan)
-    left.aligned.shards.create_directory()
+    _, left, plan = start_of(prompts, tmp_path / "out")
+    with left.held(print):
+        left.aligned.shards.create_directory()
     for number in (0, 3, 6):
         shard = plan.shard(number)
         rows = whole.slice(shard.first_row, shard.num_rows)
@@ -116,87 +146,102 @@ def test_committed_shards_are_kept_and_a_finished_run_calls_no_model(prompts, wh
     assert metrics.aligned.num_rows_this_start == 27 - len(kept_rows)
     capsys.readouterr()
     again = run(prompts, tmp_path / "out")
-    assert again == metrics == RunMetrics.load(RunDirectory.open(config, plan).metrics_file)
+    assert again == metrics == RunMetrics.load(start_of(prompts, tmp_path / "out")[1].metrics_file)
     assert "nothing to do" in capsys.readouterr().out
 
 
-def test_error_rows_are_redone_and_no_other(ray_cluster, prompts, tmp_path, capsys):
-    run(prompts, tmp_path / "out", baseline_rows=10)
-    whole = read(tmp_path / "out")
+def test_error_rows_are_redone_and_no_other(prompts, done, tmp_path, capsys):
+    shutil.copytree(done.output, tmp_path / "out")
     inject_error_rows(tmp_path / "out", {"r0", "r17"})
     inject_error_rows(tmp_path / "out/_run/baseline", {"r2"})
-    assert "nothing to do" in (run(prompts, tmp_path / "out", baseline_rows=10), capsys.readouterr().out)[1]
-    metrics = run(prompts, tmp_path / "out", retry_errors=True, baseline_rows=10)
+    same = {"baseline_rows": 10, "judge": "embedded"}
+    assert "nothing to do" in (run(prompts, tmp_path / "out", **same), capsys.readouterr().out)[1]
+    metrics = run(prompts, tmp_path / "out", retry_errors=True, **same)
     assert metrics.aligned.num_rows_this_start == 2 + 5, "two that had passed, five that never can"
     assert metrics.baseline.num_rows_this_start == 1 + 2
-    assert read(tmp_path / "out").select(OURS).equals(whole.select(OURS))
+    assert read(tmp_path / "out").select(OURS).equals(done.rows.select(OURS))
     assert not (tmp_path / "out/_run/retry").exists()
     assert RunMetrics.load(locate(str(tmp_path / "out/_run/metrics.json"))) == metrics
 
 
-def test_a_killed_retry_is_finished_by_a_plain_start(ray_cluster, prompts, tmp_path):
-    run(prompts, tmp_path / "out")
-    whole = read(tmp_path / "out")
+def test_a_killed_retry_is_finished_by_a_plain_start(prompts, done, tmp_path):
+    shutil.copytree(done.output, tmp_path / "out")
     inject_error_rows(tmp_path / "out", {"r0", "r17"})
-    config = fake_config(input=prompts, output=str(tmp_path / "out"), dataset=DATASET)
-    plan = plan_input(prompts, 4, None)
-    left = RunDirectory.open(config, plan)
-    left.reopen()
-    begin_retry(plan, check_columns(plan.schema, config), left.aligned)
-    metrics = run(prompts, tmp_path / "out")
+    same = {"baseline_rows": 10, "judge": "embedded"}
+    config, left, plan = start_of(prompts, tmp_path / "out", **same)
+    with left.held(print):
+        left.reopen()
+        begin_retry(plan, check_columns(plan.schema, config), left.aligned, left.output(left.aligned))
+    metrics = run(prompts, tmp_path / "out", **same)
     assert metrics.aligned.num_rows_this_start == 7
-    assert read(tmp_path / "out").select(OURS).equals(whole.select(OURS))
+    assert read(tmp_path / "out").select(OURS).equals(done.rows.select(OURS))
 
 
-def signal_after_first_shard(output, role, number):
-    """Send the run's actor of this role a signal, as soon as a shard is committed."""
-    while not list(output.glob("_run/shards/shard-*")):
-        time.sleep(0.02)
-    alive = [a for a in state.actors().values() if a["State"] == "ALIVE" and a["Name"].endswith(f"-{role}0")]
-    os.kill(max(alive, key=lambda actor: actor["StartTime"])["Pid"], number)
+class Striker:
+    """Sends the actors of a run signals, one after another, each once another shard has been committed.
+
+    `stop` ends it: a run that failed has no more shards to wait for.
+    """
+
+    def __init__(self, output, strikes):
+        self.output, self.strikes, self.struck = output, strikes, []
+        self.is_over = threading.Event()
+
+    def strike(self):
+        for class_name, number in self.strikes:
+            committed = self.num_committed()
+            self.wait_until(lambda committed=committed: self.num_committed() > committed)
+            self.wait_until(lambda name=class_name: self.pids(name))
+            (pid,) = self.pids(class_name)
+            os.kill(pid, number)
+            self.struck.append((class_name, number))
+            self.wait_until(lambda name=class_name, pid=pid: self.pids(name) and pid not in self.pids(name))
+
+    def wait_until(self, condition):
+        while not condition() and not self.is_over.wait(0.02):
+            pass
+
+    def num_committed(self):
+        return len(list(self.output.glob("_run/shards/shard-*")))
+
+    def pids(self, class_name):
+        alive = [actor for actor in state.actors().values() if actor["State"] == "ALIVE"]
+        return [actor["Pid"] for actor in alive if class_name in actor["ActorClassName"]]
 
 
-@pytest.mark.parametrize("role", ["policy", "reward"])
-@pytest.mark.parametrize(
-    ("number", "words"),
-    [(signal.SIGKILL, "died and is restarted"), (signal.SIGSTOP, "gave no answer for 5 s")],
-    ids=["killed", "hanging"],
-)
-def test_a_model_that_dies_or_hangs_costs_time_not_rows(prompts, whole, tmp_path, capsys, role, number, words):
-    output = tmp_path / "out"
+def test_models_and_a_coordinator_that_die_or_hang_cost_time_not_rows(ray_cluster, tmp_path, capsys):
+    """Five faults in one run; the rows are those of a coordinator on models in threads, which nothing disturbs."""
+    texts = [f"Tell me about {i}" for i in range(100)]
+    pq.write_table(pa.table({"id": texts, "prompt": texts}), tmp_path / "in.parquet")
     slow = {"backend": "fake", "fake_call_ms": 60}
+    sections = {"policy": slow, "reward": slow, "engine": {"slots": 8}, "coordinator": {"call_timeout_s": 5.0}}
+    killed, hangs = signal.SIGKILL, signal.SIGSTOP
+    strikes = [("PolicyActor", killed), ("RewardActor", killed), ("PolicyActor", hangs), ("RewardActor", hangs)]
+    striker = Striker(tmp_path / "out", [*strikes, ("AlignShards", hangs)])
     with ThreadPoolExecutor(1) as pool:
-        signalling = pool.submit(signal_after_first_shard, output, role, number)
-        patience = {"call_timeout_s": 5.0}
-        metrics = run(prompts, output, policy=slow, reward=slow, engine={"slots": 3}, coordinator=patience)
-        signalling.result()
-    assert metrics.aligned.totals.num_rows == whole.num_rows == 27
-    assert read(output).select(OURS).equals(whole.select(OURS))
-    line = next(line for line in capsys.readouterr().out.splitlines() if words in line)
-    assert line.startswith(f"the {role} model stars-")
-
-
-def hang_coordinator(output):
-    while not list(output.glob("_run/shards/shard-*")):
-        time.sleep(0.02)
-    actors = state.actors().values()
-    pids = [a["Pid"] for a in actors if a["State"] == "ALIVE" and "AlignShards" in a["ActorClassName"]]
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    return len(pids)
-
-
-def test_a_coordinator_that_hangs_is_named_and_replaced(prompts, whole, tmp_path, capsys):
-    slow = {"backend": "fake", "fake_call_ms": 60}
-    with ThreadPoolExecutor(1) as pool:
-        hanging = pool.submit(hang_coordinator, tmp_path / "out")
-        patience = {"call_timeout_s": 8.0}
-        run(prompts, tmp_path / "out", policy=slow, reward=slow, engine={"slots": 3}, coordinator=patience)
-        assert hanging.result() == 1
-    assert read(tmp_path / "out").select(OURS).equals(whole.select(OURS))
-    words = "gave no sign of life for 8 s (coordinator.call_timeout_s); it is killed and started again"
-    line = next(line for line in capsys.readouterr().out.splitlines() if words in line)
-    assert line.startswith("the coordinator ")
+        striking = pool.submit(striker.strike)
+        try:
+            metrics = run(str(tmp_path / "in.parquet"), tmp_path / "out", **sections)
+        finally:
+            striker.is_over.set()
+        striking.result()
+    assert striker.struck == striker.strikes, "the run was over too soon"
+    undisturbed, _ = align_all(
+        fake_config(engine={"slots": 64, "max_model_len": 64}),
+        [PromptRow(i, text, prompt=text) for i, text in enumerate(texts)],
+    )
+    output = read(tmp_path / "out")
+    assert output["id"].to_pylist() == texts and metrics.aligned.totals.num_rows == 100
+    assert output["response"].to_pylist() == [row.response for row in undisturbed]
+    assert output["reward"].to_pylist() == [row.reward for row in undisturbed]
+    assert output["segments"].to_pylist() == [[asdict(s) for s in row.segments] for row in undisturbed]
+    lines = capsys.readouterr().out.splitlines()
+    for role in ("policy", "reward"):
+        of_role = [line for line in lines if line.startswith(f"the {role} model stars-")]
+        assert any("gave no answer for 5 s" in line for line in of_role), lines
+        assert sum("died and is restarted" in line for line in of_role) >= 2, lines
+    words = "gave no sign of life for 5 s (coordinator.call_timeout_s); it is killed and started again"
+    assert any(line.startswith("the coordinator ") and words in line for line in lines), lines
 
 
 @pytest.mark.parametrize("num_rows", [0, 1])
@@ -228,9 +273,4 @@ def test_a_silent_model_fails_the_run_in_one_line_and_keeps_no_half_output(ray_c
         run(prompts, tmp_path / "out", policy=silent, coordinator={"call_timeout_s": 1.0})
     assert "\n" not in str(caught.value)
     assert not list((tmp_path / "out").rglob("part-*"))
-    assert (
-        RunDirectory.open(
-            fake_config(input=prompts, output=str(tmp_path / "out"), dataset=DATASET), plan_input(prompts, 4, None)
-        ).manifest.status
-        == "running"
-    )
+    assert start_of(prompts, tmp_path / "out")[1].manifest.status == "running"

@@ -1,6 +1,7 @@
 """Which GPUs the models of every cell get: the arithmetic for any cluster, and real actors on GPUs in name."""
 
 import os
+import threading
 
 import pytest
 import ray
@@ -9,6 +10,7 @@ from actors.cluster.gpu_reservation import reserved
 from actors.cluster.gpu_shares import GpuShares, share_gpus
 from actors.cluster.model_loading import ping
 from actors.cluster.placement import start_models, stop_models
+from actors.startup.ready_models import check_models, placed_models
 from pipeline.config.cluster import ClusterConfig
 from pipeline.errors import ConfigError, ModelError
 from tests.configs import fake_config
@@ -86,27 +88,34 @@ def test_more_than_one_gpu_for_a_model_says_what_to_use_instead():
 
 @pytest.mark.ray
 @pytest.mark.parametrize(
-    ("cluster", "expected"),
+    ("cluster", "expected", "reward_slots"),
     [
-        ({"gpus_per_policy": 1, "gpus_per_reward": 1}, [("0",), ("1",)]),
-        ({"gpus_per_policy": 0.5, "gpus_per_reward": 0.5}, [("0",), ("0",)]),
-        ({"gpus_per_policy": 0.5, "gpus_per_reward": 0.5, "cells": 2}, [("0", "1"), ("0", "1")]),
-        ({"gpus_per_policy": 0.25, "gpus_per_reward": 0.5, "policies_per_cell": 2}, [("0", "0"), ("0",)]),
-        ({"gpus_per_policy": 0, "gpus_per_reward": 1}, [("",), ("0",)]),
-        ({"gpus_per_policy": 0, "gpus_per_reward": 0, "cells": 2, "rewards_per_cell": 3}, [("",) * 2, ("",) * 6]),
+        ({"gpus_per_policy": 1, "gpus_per_reward": 1}, [("0",), ("1",)], 6),
+        ({"gpus_per_policy": 0.5, "gpus_per_reward": 0.5}, [("0",), ("0",)], 6),
+        ({"gpus_per_policy": 0.5, "gpus_per_reward": 0.5, "cells": 2}, [("0", "1"), ("0", "1")], 6),
+        ({"gpus_per_policy": 0.25, "gpus_per_reward": 0.5, "policies_per_cell": 2}, [("0", "0"), ("0",)], 12),
+        ({"gpus_per_policy": 0, "gpus_per_reward": 1}, [("",), ("0",)], 6),
+        (
+            {"gpus_per_policy": 0, "gpus_per_reward": 0, "policies_per_cell": 3, "rewards_per_cell": 2},
+            [("",) * 3, ("",) * 2],
+            9,
+        ),
     ],
     ids=str,
 )
-def test_actors_see_the_gpus_they_were_given(ray_cluster, cluster, expected):
+def test_actors_have_the_gpus_and_the_slots_they_were_given(ray_cluster, cluster, expected, reward_slots):
+    """A reward model has the slots of all policies it serves."""
     config = fake_config(cluster=cluster, engine=ENGINE)
     with reserved(config.cluster, config.want_gpus) as reservation:
         models = start_models(config, reservation)
         try:
             assert ray.get([ping(handle) for _, handle in models.with_roles()]) == [r for r, _ in models.with_roles()]
+            roles = [role for role, _ in models.with_roles()]
+            given = ray.get([handle.__ray_call__.remote(_gpu_and_slots_of) for _, handle in models.with_roles()])
             seen = {"policy": [], "reward": []}
-            for role, handle in models.with_roles():
-                gpu = handle.__ray_call__.remote(lambda self: os.environ["CUDA_VISIBLE_DEVICES"])
-                seen[role].append(ray.get(gpu))
+            for role, (gpu, _) in zip(roles, given, strict=True):
+                seen[role].append(gpu)
+            assert [slots for _, slots in given] == [{"policy": 6, "reward": reward_slots}[role] for role in roles]
             assert len(models.cells) == config.cluster.cells
             assert [tuple(sorted(seen["policy"])), tuple(sorted(seen["reward"]))] == expected
             for cell in models.cells if len(reservation.shares.bundles(config.cluster)) == 1 else ():
@@ -115,16 +124,6 @@ def test_actors_see_the_gpus_they_were_given(ray_cluster, cluster, expected):
             stop_models(models)
     with reserved(ClusterConfig(gpus_per_policy=1, gpus_per_reward=1)):
         pass  # all GPUs were given back
-
-
-@pytest.mark.ray
-def test_a_reward_model_has_the_slots_of_all_policies_it_serves(ray_cluster):
-    config = fake_config(cluster={"policies_per_cell": 3, "rewards_per_cell": 2}, engine=ENGINE)
-    with reserved(config.cluster, config.want_gpus) as reservation:
-        models = start_models(config, reservation)
-        sizes = [h.__ray_call__.remote(_slots_of) for _, h in models.with_roles()]
-        assert ray.get(sizes) == [6, 6, 6, 9, 9]
-        stop_models(models)
 
 
 @pytest.mark.ray
@@ -163,6 +162,44 @@ def test_gpus_that_others_hold_are_not_waited_for_forever(ray_cluster, monkeypat
         pass
 
 
-def _slots_of(actor):
-    holder = actor.calls.holder if hasattr(actor, "calls") else actor.holder
-    return holder.engine_config.slots
+def _gpu_and_slots_of(actor):
+    holder = actor.calls.holder if hasattr(actor, "calls") else actor.reward.holder
+    with holder.engine() as lent:
+        return os.environ["CUDA_VISIBLE_DEVICES"], len(getattr(lent, "engine", lent).table.lengths_S)
+
+
+@pytest.mark.ray
+def test_a_reward_has_the_cpus_and_the_threads_that_its_section_says(ray_cluster, tmp_path):
+    (tmp_path / "mine.py").write_text("def score(completions):\n    return [1.0] * len(completions)\n")
+    reward = {"kind": "function", "function": f"{tmp_path}/mine.py:score", "num_cpus": 0.5, "processes": 3}
+    config = fake_config(reward=reward, engine=ENGINE)
+    with reserved(config.cluster, config.want_gpus) as reservation:
+        assert reservation.shares == GpuShares(0.0, 0.0), "a function takes no GPU"
+        free = ray.available_resources()["CPU"]
+        models = start_models(config, reservation)
+        try:
+            (reward,) = models.cells[0].rewards
+            assert ray.available_resources()["CPU"] == free - 0.5
+            together = [reward.__ray_call__.remote(_meets, 3) for _ in range(3)]
+            assert ray.get(together, timeout=60) == [True] * 3
+        finally:
+            stop_models(models)
+
+
+def _meets(actor, count):
+    """Whether so many calls are in the actor at once."""
+    barrier = vars(actor).setdefault("barrier", threading.Barrier(count))
+    barrier.wait(30)
+    return True
+
+
+@pytest.mark.ray
+def test_cpus_that_leave_none_for_the_dataset_are_refused_with_the_sum(ray_cluster, tmp_path):
+    (tmp_path / "mine.py").write_text("def score(completions): ...\n")
+    reward = {"kind": "function", "function": f"{tmp_path}/mine.py:score", "num_cpus": 1}
+    config = fake_config(reward=reward, engine=ENGINE, cluster={"cells": 2})
+    words = (
+        r"cluster.cells 2 × rewards_per_cell 1 × reward.num_cpus 1 = 2 CPUs cannot be placed: the cluster has 2, one"
+    )
+    with pytest.raises(ConfigError, match=words), placed_models(check_models(config)):
+        pass

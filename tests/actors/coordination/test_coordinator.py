@@ -127,7 +127,8 @@ def test_a_reward_that_is_not_a_number_is_an_error_row():
     config = make_config()
     rows = [PromptRow(0, "a", prompt="fine"), PromptRow(1, "b", prompt="bad #")]
     policy, reward = fake_engines(config)
-    reward.engine = FailingEngine(config.reward, config.engine)
+    with reward.holder.engine() as held:
+        held.engine = FailingEngine(config.reward, config.engine)
     results, _ = align_all(config, rows, (policy, reward))
     assert [r.error_type for r in results] == [None, "non_finite_reward"]
 

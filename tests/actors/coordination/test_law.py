@@ -1,8 +1,8 @@
-"""The law of one block (algorithm.md section 1), by enumeration, through the real engines and the real coordinator.
+"""The law of one block through the real engines and the real coordinator; tests/pipeline/strategies/test_law.py holds
+the strategy itself to it exactly.
 
 A tiny policy and a tiny reward model over six tokens give 31 possible segments of at most two tokens. For each of
-them pi(c) and R(c) come from plain forward passes; the law of the kept segment follows in closed form:
-by rule pi(c) a(c) / A with probability 1 - (1 - A)^M, else the best of M rejected draws.
+them π(c) and R(c) come from plain forward passes; the law of the kept segment follows in closed form (tests/law.py).
 """
 
 import asyncio
@@ -10,19 +10,20 @@ import itertools
 
 import numpy as np
 import pytest
-import scipy.stats
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, LlamaConfig
 
 from actors.coordination.coordinator import SegmentCoordinator
+from actors.engines.packed_linear import pack_linears
 from actors.engines.policy_engine import PolicyEngine
 from actors.engines.reward_engine import RewardEngine
 from pipeline.config.align import AlignConfig
 from pipeline.records import PromptRow
-from pipeline.strategies.acceptance import acceptance_probability
 from tests.handles import LocalHandle, prefix_reward
+from tests.law import fallback_chance, kept_law, p_value
 
-VOCABULARY, END, NUM_DRAWS = 6, 1, 20_000
+VOCABULARY, END, NUM_DRAWS = 6, 1, 5_000
+BETA, ATTEMPTS = 0.3, 12
 PROMPT = np.array([2, 3, 4], dtype=np.int32)
 SEGMENTS = [(END,)] + [(a, b) for a, b in itertools.product(range(VOCABULARY), repeat=2) if a != END]
 
@@ -37,7 +38,7 @@ class OnePrompt:
         return " ".join(map(str, response_tokens.tolist()))
 
 
-def tiny(auto_class, seed, head_scale):
+def tiny(auto_class, seed, head_scale, dtype):
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=VOCABULARY,
@@ -54,12 +55,12 @@ def tiny(auto_class, seed, head_scale):
     model = auto_class.from_config(config, dtype=torch.float32).eval()
     head = model.lm_head if hasattr(model, "lm_head") else model.score
     head.weight.data *= head_scale
-    return model
+    return model.to(dtype)
 
 
 @torch.inference_mode()
 def enumerate_block(policy, reward):
-    """pi(c) and R(c) of every segment, from plain forward passes."""
+    """π(c) and R(c) of every segment, from plain forward passes."""
     pi, rewards = [], []
     for segment in SEGMENTS:
         tokens = torch.tensor([[*PROMPT.tolist(), *segment]])
@@ -70,32 +71,8 @@ def enumerate_block(policy, reward):
     return np.array(pi), np.array(rewards)
 
 
-def law(pi, rewards, threshold, beta, attempts, fallback="best"):
-    """P(kept segment), and the acceptance A of one draw."""
-    accept = np.array([acceptance_probability(r, threshold, beta) for r in rewards])
-    A = float((pi * accept).sum())
-    by_rule = pi * accept / A * (1 - (1 - A) ** attempts)
-    rejected = pi * (1 - accept)
-    below = np.array([rejected[rewards < r].sum() for r in rewards])
-    best = (below + rejected) ** attempts - below**attempts
-    last = rejected * (1 - A) ** (attempts - 1)
-    return by_rule + (best if fallback == "best" else last), A
-
-
-def p_value(counts, probabilities):
-    """Chi-square of observed counts, with rare cells (expected below 8) merged into one."""
-    expected = probabilities * counts.sum()
-    rare = expected < 8
-    observed, wanted = list(counts[~rare]), list(expected[~rare])
-    if expected[rare].sum() > 0:
-        observed.append(counts[rare].sum())
-        wanted.append(expected[rare].sum())
-    wanted = np.array(wanted) * (sum(observed) / sum(wanted))
-    return scipy.stats.chisquare(observed, wanted).pvalue
-
-
-def draw_blocks(policy, reward, threshold, beta, attempts, proposals):
-    """NUM_DRAWS kept segments, counted, with the number that the fallback chose.
+def draw_blocks(policy, reward, threshold, proposals, num_draws):
+    """Results of so many rows.
 
     A quarter of the slots is filled with rows, so that each row finds room for three more proposals.
     """
@@ -111,9 +88,9 @@ def draw_blocks(policy, reward, threshold, beta, attempts, proposals):
             "strategy": {
                 "name": "stars",
                 "segment_size": 2,
-                "max_attempts": attempts,
+                "max_attempts": ATTEMPTS,
                 "alpha": 1.0,
-                "beta": beta,
+                "beta": BETA,
                 "reward_threshold": threshold,
                 "proposals_per_round": proposals,
             },
@@ -132,45 +109,42 @@ def draw_blocks(policy, reward, threshold, beta, attempts, proposals):
             async with room:
                 return await coordinator.align(PromptRow(i, f"row {i}", prompt="-"))
 
-        return await asyncio.gather(*(align(i) for i in range(NUM_DRAWS)))
+        return await asyncio.gather(*(align(i) for i in range(num_draws)))
 
-    results = asyncio.run(run())
-    for handle in handles:
-        handle.close()
-    places = {" ".join(map(str, segment)): i for i, segment in enumerate(SEGMENTS)}
-    counts = np.bincount([places[r.response] for r in results], minlength=len(SEGMENTS))
-    return counts, sum(r.segments[0].accepted_by == "fallback" for r in results)
+    try:
+        return asyncio.run(run())
+    finally:
+        for handle in handles:
+            handle.close()
 
 
-@pytest.mark.parametrize(
-    ("quantile", "beta", "attempts", "proposals", "refuted"),
-    [
-        (0.9, 0.3, 3, 1, {"fallback"}),
-        (0.9, 0.3, 12, 4, {"threshold", "beta", "fallback"}),
-        (0.6, 0.5, 2, 4, {"threshold", "fallback"}),
-        (0.6, 0.5, 30, 1, {"threshold", "beta"}),
-        (0.6, 0.5, 30, 4, {"threshold", "beta"}),
-        (0.4, 0.5, 2, 1, {"threshold"}),
-        (0.6, 0.0, 3, 1, {"threshold", "fallback"}),
-    ],
-    ids=["low-fallback", "low-4", "middle-fallback-4", "middle", "middle-4", "high", "hard-rule"],
-)
-def test_kept_segment_has_the_enumerated_law(quantile, beta, attempts, proposals, refuted):
-    policy, reward = tiny(AutoModelForCausalLM, 0, 12), tiny(AutoModelForSequenceClassification, 1, 30)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+def test_kept_segment_has_the_enumerated_law(dtype):
+    """The draws refute wrong samplers too: each with a chance of 0.999 and more by the chi-square's noncentrality."""
+    policy, reward = tiny(AutoModelForCausalLM, 0, 12, dtype), tiny(AutoModelForSequenceClassification, 1, 30, dtype)
     pi, rewards = enumerate_block(policy, reward)
     order = np.argsort(rewards)
-    threshold = float(rewards[order][np.searchsorted(np.cumsum(pi[order]), quantile)]) + 0.01
-    probabilities, A = law(pi, rewards, threshold, beta, attempts)
-    assert abs(probabilities.sum() - 1) < 1e-6
-    counts, num_fallback = draw_blocks(policy, reward, threshold, beta, attempts, proposals)
-    assert p_value(counts, probabilities) > 1e-3
-    expected_fallback = NUM_DRAWS * (1 - A) ** attempts
-    assert abs(num_fallback - expected_fallback) < 5 * np.sqrt(expected_fallback + 1)
-    # The same draws refute the laws of deliberately wrong samplers, so the assertions above could have failed.
+    threshold = float(rewards[order][np.searchsorted(np.cumsum(pi[order]), 0.9)]) + 0.01
+    rule = threshold, BETA, ATTEMPTS
+    pack_linears(policy)
+    pack_linears(reward)
+    results = draw_blocks(policy, reward, threshold, 4, NUM_DRAWS)
+    index = {" ".join(map(str, segment)): i for i, segment in enumerate(SEGMENTS)}
+    counts = np.bincount([index[r.response] for r in results], minlength=len(SEGMENTS))
+    assert p_value(counts, kept_law(pi, rewards, *rule)) > 1e-3
+    num_fallback = sum(r.segments[0].accepted_by == "fallback" for r in results)
+    expected_fallback = NUM_DRAWS * fallback_chance(pi, rewards, *rule)
+    assert abs(num_fallback - expected_fallback) < 5 * np.sqrt(expected_fallback)
+    warmer = pi ** (1 / 1.15)
     wrong = {
-        "threshold": law(pi, rewards, threshold + 0.5 * rewards.std(), beta, attempts)[0],
-        "beta": law(pi, rewards, threshold, 2 * beta, attempts)[0],
-        "fallback": law(pi, rewards, threshold, beta, attempts, fallback="last")[0],
+        "threshold": kept_law(pi, rewards, threshold + 0.5 * rewards.std(), BETA, ATTEMPTS),
+        "beta": kept_law(pi, rewards, threshold, 2 * BETA, ATTEMPTS),
+        "fallback": kept_law(pi, rewards, *rule, fallback="last"),
+        "temperature": kept_law(warmer / warmer.sum(), rewards, *rule),
+        "every attempt draws the same": pi,
     }
-    for fault in refuted:
-        assert p_value(counts, wrong[fault]) < 1e-6, fault
+    for fault, law in wrong.items():
+        assert p_value(counts, law) < 1e-6, fault
+    if dtype == torch.float32:  # whose packed layers give a row the same bits in any batch
+        one_at_a_time = draw_blocks(policy, reward, threshold, 1, 300)
+        assert [(r.response, r.segments) for r in one_at_a_time] == [(r.response, r.segments) for r in results[:300]]

@@ -10,6 +10,7 @@ from actors.rendering.chat import ChatReader
 from actors.rewards.classifier import load
 from actors.rewards.interface import RewardContext
 from pipeline.config.decoding import EngineConfig
+from pipeline.config.model import ModelConfig
 from pipeline.config.model_rewards import ClassifierReward
 from pipeline.errors import ConfigError
 from pipeline.records import PromptRow
@@ -91,7 +92,7 @@ class Plain:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_scores_equal_the_plain_call_on_the_whole_text(folders, family, policy_family):
     reward, plain = loaded(folders[family], close_turn="finished"), Plain(folders[family], trained(family))
-    policy = ChatReader("policy", folders[policy_family], "user_message", None)
+    policy = ChatReader("policy", ModelConfig(model=folders[policy_family]), "user_message", None)
     rng, seen = np.random.default_rng(1), []
     for slots, responses in random_walk(policy.tokenizer, num_slots=6, rounds=14, seed=5):
         finished = [bool(rng.integers(4) == 0) for _ in slots]
@@ -140,7 +141,7 @@ def test_a_raw_prompt_begins_with_what_the_tokenizer_puts_before_a_text(folders,
 def test_on_english_at_most_a_tenth_more_tokens_are_pushed_than_there_are(folders, family, policy_family):
     """Segments of 16 tokens, each accepted at the second attempt. Ideal: the prompt once, and each proposal once."""
     reward, plain = loaded(folders[family], close_turn="never"), Plain(folders[family], trained(family))
-    policy = ChatReader("policy", folders[policy_family], "raw", None)
+    policy = ChatReader("policy", ModelConfig(model=folders[policy_family]), "raw", None)
     prose = " ".join(line for line in english().splitlines() if line.isascii() and line[:1].isalpha())
     pushed = ideal = 0
     for slot in range(6):

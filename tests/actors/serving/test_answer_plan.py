@@ -40,7 +40,7 @@ def refusal(call, *arguments, **fields):
         ({"max_tokens": True}, "max_tokens"),
         ({"n": 2.5}, "n"),
         ({"seed": -1}, "seed"),
-        ({"stop": ""}, "stop"),
+        ({"stop": ""}, "stop[0]"),
         ({"stop": ["a", 1]}, "stop[1]"),
         ({"logprobs": True}, "logprobs"),
         ({"presence_penalty": 0.5}, "presence_penalty"),
@@ -141,3 +141,10 @@ def test_the_config_is_that_of_the_batch_job_and_mistakes_are_named():
     assert (config.served_name, config.serve.port, config.serve.host) == ("policy", 9000, "127.0.0.1")
     with pytest.raises(ConfigError, match=r"serve\.prot: unknown key; did you mean 'serve\.port'"):
         load_tree(ServeConfig, "jobs/configs/embedded.yaml", ["serve.prot=9000"])
+
+
+def test_a_reward_that_reads_columns_cannot_serve_requests_that_have_none(tmp_path):
+    (tmp_path / "mine.py").write_text("def score(completions, answer): ...")
+    overrides = ["reward=function", f"reward.function={tmp_path}/mine.py:score"]
+    with pytest.raises(ConfigError, match=r"reward: .*:score reads the input columns 'answer', which no request"):
+        load_tree(ServeConfig, "jobs/configs/embedded.yaml", overrides)

@@ -1,6 +1,7 @@
 """`python -m jobs.serve` as a user starts it, on the embedded models: answers, faults, hostile requests, the page."""
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -13,18 +14,20 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 import openai
 import psutil
 import pyarrow.parquet as pq
 import pytest
 
+from tests.embedded import CONFIG, MAX_NEW_TOKENS
 from tests.hostile_requests import hostile_bodies
 from tests.ray_head import free_ports
 
 pytestmark = pytest.mark.ray
-CONFIG = "jobs/configs/embedded.yaml"
 START_S = 240
+LIMIT = 48  # answers under way
 QUESTION = [{"role": "user", "content": "Tell me about the sea."}]
 
 
@@ -33,7 +36,8 @@ class ServerProcess:
 
     def __init__(self, *overrides):
         (port,) = free_ports(1)
-        command = [sys.executable, "-m", "jobs.serve", "--config", CONFIG, f"serve.port={port}", *overrides]
+        config = ["--config", CONFIG, MAX_NEW_TOKENS, f"serve.port={port}", *overrides]
+        command = [sys.executable, "-m", "jobs.serve", *config]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         self.lines = []
         self.reader = threading.Thread(target=self.read, daemon=True)
@@ -50,6 +54,10 @@ class ServerProcess:
             time.sleep(0.2)
         self.url = found.group(1)
 
+    def answers_under_way(self):
+        with urllib.request.urlopen(self.url + "/metrics") as reply:
+            return float(re.search(r"^stars_answers_under_way (\S+)", reply.read().decode(), re.MULTILINE)[1])
+
     def pids(self, name):
         """Processes of the replicas of one deployment."""
         children = psutil.Process(self.process.pid).children(recursive=True)
@@ -63,7 +71,7 @@ class ServerProcess:
 
 @pytest.fixture(scope="module")
 def server():
-    server = ServerProcess("serve.max_ongoing_requests=48")
+    server = ServerProcess(f"serve.max_ongoing_requests={LIMIT}")
     try:
         server.wait_until_ready()
         yield server
@@ -77,11 +85,8 @@ def client(server):
         yield client
 
 
-def test_requests_with_the_ids_of_batch_rows_get_the_batchs_responses(server, client, tmp_path):
-    output = f"output={tmp_path / 'out'}"
-    command = [sys.executable, "-m", "jobs.align", "--config", CONFIG, "max_rows=6", "baseline_rows=0", output]
-    subprocess.run(command, check=True, capture_output=True, timeout=START_S)
-    rows = pq.read_table(tmp_path / "out").to_pylist()
+def test_requests_with_the_ids_of_batch_rows_get_the_batchs_responses(embedded_output, client):
+    rows = pq.read_table(embedded_output).to_pylist()[:6]
     assert len(rows) == 6
     for row in rows:
         question = row["messages"] or [{"role": "user", "content": row["prompt"]}]
@@ -99,7 +104,7 @@ def test_requests_with_the_ids_of_batch_rows_get_the_batchs_responses(server, cl
 
 
 def test_hostile_requests_get_a_4xx_or_an_answer(server, client):
-    for body in hostile_bodies(seed=11, count=200):
+    def ask(body):
         request = urllib.request.Request(f"{server.url}/v1/chat/completions", body, method="POST")
         try:
             with urllib.request.urlopen(request, timeout=60) as reply:
@@ -110,48 +115,75 @@ def test_hostile_requests_get_a_4xx_or_an_answer(server, client):
             assert set(json.loads(text)["error"]) == {"message", "type", "param", "code"}, (body[:200], text)
         assert status == 200 or 400 <= status < 500, (body[:200], status, text[:500])
         assert not re.search(r"Traceback|/work/|site-packages|\.py\b", text), text[:500]
+        return status
+
+    with ThreadPoolExecutor(8) as pool:
+        statuses = list(pool.map(ask, hostile_bodies(seed=11, count=200)))
+    assert len(statuses) == 200 and statuses.count(200) > 10 and 429 not in statuses
     assert client.chat.completions.create(model="policy", messages=QUESTION).choices[0].message.content
 
 
-def test_a_slow_reader_holds_up_nobody_else(server, client):
+def test_streams_that_nobody_reads_hold_up_nobody_else(server, client):
     host, port = server.url.removeprefix("http://").split(":")
-    body = json.dumps({"messages": QUESTION, "stream": True}).encode()
+    body = json.dumps({"messages": QUESTION, "stream": True, "n": 8, "max_tokens": 256}).encode()
     head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-    readers = [socket.create_connection((host, int(port))) for _ in range(8)]
-    for reader in readers:
-        reader.sendall(head + body)
-    assert client.chat.completions.create(model="policy", messages=QUESTION).choices[0].message.content
-    for reader in readers:
-        reader.close()
+    with contextlib.ExitStack() as readers:
+        for _ in range(4):
+            reader = readers.enter_context(socket.create_connection((host, int(port))))
+            reader.sendall(head + body)
+        deadline_s = time.monotonic() + START_S
+        while server.answers_under_way() < 4 * 8:
+            assert time.monotonic() < deadline_s
+        assert client.chat.completions.create(model="policy", messages=QUESTION).choices[0].message.content
 
 
-async def crowd(url, count):
-    """Outcomes of many requests at once: a text, or the error that the client raised."""
-    async with openai.AsyncOpenAI(base_url=url + "/v1", api_key="none", max_retries=0, timeout=120) as client:
+class Crowd:
+    """Many requests at once, half of them streams; `outcomes` are texts, or the errors that the client raised.
 
-        async def ask(number):
-            question = [{"role": "user", "content": f"Tell me about number {number}."}]
+    Args:
+        on_first: called once, when the first stream has sent something: at that moment every answer but those in
+            `outcomes` is under way.
+    """
+
+    def __init__(self, server, on_first=lambda: None):
+        self.server, self.on_first, self.outcomes = server, on_first, []
+        self.num_under_way = None
+
+    def ask(self, count):
+        asyncio.run(self._ask(count))
+        return self.outcomes
+
+    async def _ask(self, count):
+        url = self.server.url + "/v1"
+        async with openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0, timeout=120) as client:
+            await asyncio.gather(*(self._outcome(client, number, count) for number in range(count)))
+
+    async def _outcome(self, client, number, count):
+        question = [{"role": "user", "content": f"Tell me about number {number}."}]
+        try:
             if number % 2:
                 reply = await client.chat.completions.create(model="policy", messages=question)
-                return reply.choices[0].message.content
-            stream = await client.chat.completions.create(model="policy", messages=question, stream=True)
-            return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
-
-        return await asyncio.gather(*(ask(number) for number in range(count)), return_exceptions=True)
+                outcome = reply.choices[0].message.content
+            else:
+                outcome = ""
+                async for chunk in await client.chat.completions.create(model="policy", messages=question, stream=True):
+                    if self.num_under_way is None:
+                        self.num_under_way = count - len(self.outcomes)
+                        self.on_first()
+                    outcome += chunk.choices[0].delta.content or ""
+        except openai.APIError as error:
+            outcome = error
+        self.outcomes.append(outcome)
 
 
 def struck(server, deployment, count):
-    """The same, with the replica of a deployment killed half a second after the requests were sent."""
-
-    def strike():
-        for pid in server.pids(deployment):
-            os.kill(pid, signal.SIGKILL)
-
-    assert server.pids(deployment)
-    timer = threading.Timer(0.5, strike)
-    timer.start()
-    outcomes = asyncio.run(crowd(server.url, count))
-    timer.join()
+    """Outcomes of so many requests, with the replica of a deployment killed while most of them are under way."""
+    pids = server.pids(deployment)
+    assert len(pids) == 1
+    crowd = Crowd(server, lambda: os.kill(pids[0], signal.SIGKILL))
+    outcomes = crowd.ask(count)
+    assert len(outcomes) == count and crowd.num_under_way > count / 2, crowd.num_under_way
+    assert server.pids(deployment) != pids
     return outcomes
 
 
@@ -164,15 +196,16 @@ def test_a_model_that_dies_under_load_costs_no_request(server, deployment):
 def test_an_ingress_that_dies_under_load_ends_requests_in_openais_shape(server, client):
     outcomes = struck(server, "ingress", 24)
     errors = [outcome for outcome in outcomes if not isinstance(outcome, str)]
+    assert len(errors) > 12
     assert all(isinstance(error, openai.APIError) and error.code == "replica_died" for error in errors), errors
     assert client.chat.completions.create(model="policy", messages=QUESTION).choices[0].message.content
 
 
 def test_beyond_what_may_be_under_way_clients_are_told_to_come_back(server, client):
-    outcomes = asyncio.run(crowd(server.url, 80))
+    outcomes = Crowd(server).ask(80)
     refused = [outcome for outcome in outcomes if isinstance(outcome, openai.RateLimitError)]
-    assert len(refused) == 80 - 48 and all(error.response.headers["retry-after"] for error in refused)
-    assert sum(isinstance(outcome, str) for outcome in outcomes) == 48
+    assert len(refused) == 80 - LIMIT and all(error.response.headers["retry-after"] for error in refused)
+    assert sum(isinstance(outcome, str) for outcome in outcomes) == LIMIT
     assert json.load(urllib.request.urlopen(server.url + "/health")) == {"status": "ok"}
 
 

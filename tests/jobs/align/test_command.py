@@ -4,6 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from actors.batch.deciding_sources import DECIDING_SOURCES
 from jobs.align.__main__ import main
 from pipeline.dataset.plan import plan_input
 from pipeline.runs.directory import RunDirectory, fresh_output
@@ -72,8 +73,9 @@ def test_what_cannot_fit_in_memory_exits_2_with_the_sum_before_a_model_is_loaded
 
 def test_an_output_of_another_run_is_refused_by_difference(folder, capsys):
     config = fake_config(input=str(folder / "prompts.parquet"), output=str(folder / "out"))
-    RunDirectory.open(config, plan_input(config.input, config.dataset.rows_per_shard, None))
-    (folder / "out/_run/shards").mkdir()
+    run = RunDirectory.open(config, plan_input(config.input, config.dataset.rows_per_shard, None), DECIDING_SOURCES)
+    with run.held(print):
+        (folder / "out/_run/shards").mkdir()
     (folder / "out/_run/shards/shard-00000000.parquet").write_bytes(b"rows")
     assert start("--config", folder / "job.yaml", f"input={config.input}", f"output={config.output}", "seed=9") == 2
     assert "seed was 0, now 9" in capsys.readouterr().err
@@ -81,8 +83,9 @@ def test_an_output_of_another_run_is_refused_by_difference(folder, capsys):
 
 def test_changed_code_is_refused_by_file(folder, capsys):
     config = fake_config(input=str(folder / "prompts.parquet"), output=str(folder / "out"))
-    run = RunDirectory.open(config, plan_input(config.input, config.dataset.rows_per_shard, None))
-    manifest = folder / "out/_run/manifest.json"
+    run = RunDirectory.open(config, plan_input(config.input, config.dataset.rows_per_shard, None), DECIDING_SOURCES)
+    with run.held(print):
+        manifest = folder / "out/_run/manifest.json"
     before = run.manifest.fingerprint["code of pipeline/strategies/acceptance.py"]
     manifest.write_text(manifest.read_text().replace(before, "other"))
     (folder / "out/_run/shards").mkdir()

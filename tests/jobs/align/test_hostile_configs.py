@@ -86,7 +86,7 @@ def break_config(rng, tree):
         letters.insert(rng.randrange(len(letters)), rng.choice("xyz_é "))
         node["".join(letters)] = 1
     elif kind == 1:
-        node[last] = rng.choice((["a", "list"], {"no": {"such": "key"}}, [None]))
+        node[last] = rng.choice(([["a"], "list"], {"no": {"such": "key"}}, [None]))
     elif kind == 2:
         tree[rng.choice(("policy", "reward", "strategy", "engine", "coordinator"))] = rng.choice((3, "text", [1], True))
     else:

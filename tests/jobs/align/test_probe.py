@@ -4,12 +4,12 @@ import pytest
 
 from actors.cluster.gpu_shares import GpuShares
 from actors.cluster.placement import Cell
-from actors.engines.fakes import FakePolicy, FakeReward
+from actors.engines.fakes import FakePolicy
 from jobs.align.probe import PROBE_ROWS, run_probe
 from pipeline.config.cluster import ClusterConfig
 from pipeline.records import PromptRow
 from tests.configs import fake_config
-from tests.handles import LocalHandle
+from tests.handles import LocalHandle, reward_of
 
 COSTS = {"backend": "fake", "fake_call_ms": 4.0, "fake_row_ms": 0.5}
 
@@ -19,7 +19,7 @@ def probe_of(num_rows, **sections):
     config = config.model_copy(update={"engine": config.engine.model_copy(update={"slots": 64, "max_model_len": 512})})
     rows = [PromptRow(i, str(i), prompt=f"Tell me about {i}") for i in range(2 * PROBE_ROWS)]
     rows[3] = PromptRow(3, "3", error_type="null_prompt", error="the prompt is null")
-    policy, reward = (LocalHandle(kind(config.policy, config.engine)) for kind in (FakePolicy, FakeReward))
+    policy, reward = LocalHandle(FakePolicy(config.policy, config.engine)), LocalHandle(reward_of(config))
     try:
         return run_probe(config, Cell("node", (policy,), (reward,)), rows, num_rows)
     finally:

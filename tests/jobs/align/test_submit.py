@@ -5,13 +5,18 @@ import re
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from ray._private.ray_constants import get_runtime_env_default_excludes
 from ray._private.runtime_env.packaging import create_package
 
+from pipeline.config.align import AlignConfig
+from pipeline.records import PromptRow
+from tests.actors.coordination.test_coordinator import align_all
 from tests.ray_head import ROOT, ray_head
 
 NUM_ROWS = 96
@@ -23,6 +28,7 @@ strategy: {name: stars, reward_threshold: 0.5, segment_size: 8}
 generation: {max_new_tokens: 64}
 dataset: {rows_per_shard: 4}
 """
+PROMPTS = [f"Tell me about {i}" for i in range(NUM_ROWS - 1)] + [None]
 BATCHED, ONE_BY_ONE = "engine.slots=64", "engine.slots=4"  # slots change no response, only how long it takes
 DIES = ("policy.fake_call_ms=5000", "coordinator.call_timeout_s=0.5", "max_rows=2")
 
@@ -36,8 +42,7 @@ def head():
 @pytest.fixture
 def job(tmp_path):
     """The arguments of a job over `NUM_ROWS` rows, the last of which is an error row."""
-    prompts = [f"Tell me about {i}" for i in range(NUM_ROWS - 1)] + [None]
-    pq.write_table(pa.table({"id": range(NUM_ROWS), "prompt": prompts}), tmp_path / "prompts.parquet")
+    pq.write_table(pa.table({"id": range(NUM_ROWS), "prompt": PROMPTS}), tmp_path / "prompts.parquet")
     (tmp_path / "job.yaml").write_text(YAML)
     return ["jobs.align", "--config", f"{tmp_path}/job.yaml", f"input={tmp_path}/prompts.parquet"]
 
@@ -49,47 +54,51 @@ def await_shards(output):
         time.sleep(0.1)
 
 
-def rows(output):
-    return pa.concat_tables(pq.read_table(path) for path in sorted(output.glob("part-*")))
+def undisturbed():
+    """The rows of the same coordinator on models in threads."""
+    tree = yaml.safe_load(YAML) | {"engine": {"slots": 64, "max_model_len": 128}}
+    rows = [PromptRow(i, i, prompt=prompt) for i, prompt in enumerate(PROMPTS[:-1])]
+    return align_all(AlignConfig.model_validate(tree | {"input": "-", "output": "-"}), rows)[0]
 
 
 @pytest.mark.ray
 def test_a_job_that_is_stopped_goes_on_when_it_is_submitted_again(head, job, tmp_path):
-    stopped, whole = tmp_path / "stopped", tmp_path / "whole"
+    output = tmp_path / "out"
     with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(head.submit, "first", *job, f"output={stopped}", ONE_BY_ONE)
-        await_shards(stopped)
+        first = pool.submit(head.submit, "first", *job, f"output={output}", ONE_BY_ONE)
+        await_shards(output)
         assert head.stop("first").returncode == 0 and head.details("first")["status"] == "STOPPED"
         first.result()
-    kept = {path.name: path.stat().st_mtime_ns for path in stopped.glob("_run/shards/shard-*")}
-    assert len(kept) >= 2 and not list(stopped.glob("part-*"))
+    assert len(list(output.glob("_run/shards/shard-*"))) >= 2 and not list(output.glob("part-*"))
     assert re.search(rf"aligned: \d+/{NUM_ROWS} prompts · .* left · ", head.logs("first")), "progress lines"
 
-    again = head.submit("second", *job, f"output={stopped}", BATCHED)
+    again = head.submit("second", *job, f"output={output}", BATCHED)
     assert again.returncode == 0 and head.details("second")["status"] == "SUCCEEDED"
     assert f"aligned: {NUM_ROWS}/{NUM_ROWS} prompts" in head.logs("second")
-    assert head.submit("undisturbed", *job, f"output={whole}", BATCHED).returncode == 0
-    ours = ["id", "response", "reward", "segments", "error_type"]
-    assert rows(stopped).select(ours).equals(rows(whole).select(ours)) and rows(whole).num_rows == NUM_ROWS
+    *rows, error_row = pa.concat_tables(pq.read_table(path) for path in sorted(output.glob("part-*"))).to_pylist()
+    assert error_row["id"] == NUM_ROWS - 1 and error_row["error_type"] == "null_prompt"
+    assert [(row["id"], row["response"], row["reward"], row["segments"]) for row in rows] == [
+        (i, row.response, row.reward, [asdict(segment) for segment in row.segments])
+        for i, row in enumerate(undisturbed())
+    ]
+
+    third = head.submit("third", *job, f"output={output}", BATCHED, "max_error_rows=0")
+    details = head.details("third")
+    assert (third.returncode, details["status"], details["driver_exit_code"]) == (1, "FAILED", 3)
+    assert "nothing to do" in head.logs("third") and "more than max_error_rows = 0" in head.logs("third")
 
 
 @pytest.mark.ray
-def test_the_exit_status_tells_how_a_job_ended(head, job, tmp_path):
-    output = f"output={tmp_path}/out"
-    assert head.submit("done", *job, output, "max_rows=8").returncode == 0
+def test_the_exit_status_tells_how_a_job_failed(head, job, tmp_path):
     jobs = {
-        "nothing-left": ([*job, output, "max_rows=8"], "SUCCEEDED", 0, "nothing to do"),
-        "failed": ([*job, f"{output}-1", *DIES], "FAILED", 1, "gave no answer for 0.5 s"),
-        "wrong-config": ([*job, output, "strategy.betta=1"], "FAILED", 2, "did you mean 'strategy.beta'?"),
-        "error-rows": ([*job, f"{output}-2", "max_error_rows=0"], "FAILED", 3, "more than max_error_rows = 0"),
+        "failed": ([*job, f"output={tmp_path}/1", *DIES], 1, "gave no answer for 0.5 s"),
+        "wrong-config": ([*job, f"output={tmp_path}/2", "strategy.betta=1"], 2, "did you mean 'strategy.beta'?"),
     }
-    with ThreadPoolExecutor(2) as pool:
-        commands = {name: pool.submit(head.submit, name, *arguments) for name, (arguments, *_) in jobs.items()}
-    for name, (_, status, exit_code, words) in jobs.items():
+    for name, (arguments, exit_code, words) in jobs.items():
+        assert head.submit(name, *arguments).returncode == 1, "of the command itself"
         details = head.details(name)
-        assert (details["status"], details["driver_exit_code"]) == (status, exit_code), head.logs(name)
+        assert (details["status"], details["driver_exit_code"]) == ("FAILED", exit_code), head.logs(name)
         assert words in head.logs(name)
-        assert commands[name].result().returncode == (exit_code != 0), "of the command itself"
 
 
 def package(folder, target):

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from jobs.calibrate.dials import UNKNOWN, levels, measured_transitions
 from jobs.calibrate.law import TransitionLaw
 from jobs.calibrate.rollouts import PROBE_THRESHOLD, Rollouts, gather_rollouts, rollout_config
-from jobs.calibrate.simulation import Outcome, simulate
-from jobs.calibrate.solving import Target, aim, solve, solve_dial
+from jobs.calibrate.search_variable import PLACEHOLDERS, levels, measured_transitions
+from jobs.calibrate.simulated_outcome import Outcome, simulate
+from jobs.calibrate.solving import Target, aim, solve, solve_value
 from pipeline.errors import ConfigError, InputError
 from pipeline.strategies.acceptance import ThresholdLine, acceptance_probability
 from pipeline.strategies.reservation import ReservationConfig, TransitionConfig, reservation_value
@@ -75,7 +75,7 @@ def test_simulation_agrees_with_enumeration(attempts):
     assert outcome.reward == pytest.approx(reward, abs=0.12)
 
 
-RESERVATION = ReservationConfig(segment_size=SIZE, max_attempts=8, **UNKNOWN["reservation"])
+RESERVATION = ReservationConfig(segment_size=SIZE, max_attempts=8, **PLACEHOLDERS["reservation"])
 
 
 class Walk:
@@ -144,7 +144,7 @@ def test_beta_is_the_one_of_most_reward():
     law = TransitionLaw(gather_rollouts(walk.rollout() for _ in range(200)))
     best = solve(law, KNOBS, Target("policy_tokens", 120))
     soft = KNOBS.model_copy(update={"beta": 3.0})
-    softer = solve_dial(law, soft, Target("policy_tokens", 120), 120)
+    softer = solve_value(law, soft, Target("policy_tokens", 120), 120)
     assert simulate(law, best).reward > simulate(law, softer).reward + 0.1
 
 

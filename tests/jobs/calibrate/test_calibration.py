@@ -5,8 +5,9 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
+from actors.batch.deciding_sources import DECIDING_SOURCES
 from actors.batch.run import run_align
-from jobs.calibrate.calibration import Calibration, CalibrationRuns, calibrate
+from jobs.calibrate.run_calibration import Calibration, CalibrationRuns, calibrate
 from jobs.calibrate.solving import Target
 from pipeline.config.loading import load_config
 from pipeline.dataset.columns import check_columns
@@ -41,7 +42,9 @@ def test_the_written_config_runs_and_costs_what_it_says_on_other_prompts(ray_clu
     written = load_config(str(tmp_path / "calibration/calibrated.yaml"), [])
     assert written.strategy == calibrated.config.strategy and written.input == heldout
     plan = plan_input(written.input, None, None)
-    metrics = run_align(written, plan, check_columns(plan.schema, written), RunDirectory.open(written, plan))
+    metrics = run_align(
+        written, plan, check_columns(plan.schema, written), RunDirectory.open(written, plan, DECIDING_SOURCES)
+    )
     assert calibrated.predicted == pytest.approx(160, rel=0.15)  # a fake's rewards have steps
     assert metrics.aligned.policy_tokens_per_row == pytest.approx(calibrated.predicted, rel=0.1)
 

@@ -2,12 +2,10 @@
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
-from pydantic import TypeAdapter
 
 from pipeline.dataset.schema import RESULT_FIELDS
-from pipeline.runs.directory import Manifest
 from tests.configs import fake_config
+from tests.run_folders import add_run_files
 
 
 def segment(num_tokens, reward, num_attempts, accepted_by="rule", threshold=0.0):
@@ -46,10 +44,7 @@ def row(row_id, response, reward, policy_tokens=10, segments=(), prompt=None, er
 def write_run(folder, rows, seed=0, status="finished", **sections):
     """A run directory with these rows, as `jobs.align` leaves it."""
     config = fake_config(output=str(folder), seed=seed, **sections)
-    (folder / "_run").mkdir(parents=True)
-    (folder / "_run/config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
-    manifest = Manifest({}, {}, seed, "2026-01-01T00:00:00+00:00", status=status)
-    (folder / "_run/manifest.json").write_bytes(TypeAdapter(Manifest).dump_json(manifest))
+    add_run_files(folder, config, status)
     schema = pa.schema([("id", pa.string()), ("prompt", pa.string()), *RESULT_FIELDS])
     pq.write_table(pa.Table.from_pylist(rows, schema), folder / "part-00000.parquet")
     return str(folder)

@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from jobs.compare.comparison import run_comparison
-from jobs.compare.figures.figures import CompareFigures
+from jobs.compare.figures.records import CompareFigures
 from jobs.compare.judges import reward_judge
 from jobs.compare.loading import load_comparison
+from jobs.compare.run_comparison import run_comparison
 from pipeline.errors import OutputError
-from pipeline.runs.outputs import read_run
+from pipeline.runs.run_rows import read_run
 from pipeline.storage import locate
 
 pytestmark = pytest.mark.ray
@@ -73,13 +73,13 @@ def test_a_comparison_from_config_to_report(done):
     for file in ("report.md", "report.html", "pareto.png", "compare.json"):
         assert (done.output / file).stat().st_size > 500
     entries = json.loads((done.output / "alpaca_eval/stars-1.json").read_text())
-    rows = read_run("stars", str(done.output / "runs/stars-1"))
+    rows = read_run(str(done.output / "runs/stars-1"))
     assert [entry["output"] for entry in entries] == rows.responses
     assert {entry["dataset"] for entry in entries} == {"in"}
 
 
 def test_the_steering_reward_model_as_judge_gives_the_rewards_again(done):
-    rows = read_run("stars", str(done.output / "runs/stars-0"))
+    rows = read_run(str(done.output / "runs/stars-0"))
     again = load_comparison(done.config, []).judges["again"]
     judge = reward_judge.reward_model_judge(again, {"stars": [rows]}, done.output / "judgements/again.jsonl", None)
     is_whole = [response.isascii() for response in rows.responses]  # other bytes of a fake policy are no text

@@ -1,4 +1,4 @@
-"""The pairwise LLM judge against a server of our own: order, cache, retries, nonsense, the key."""
+"""The pairwise LLM judge against a server of our own: order, store, retries, nonsense, the key."""
 
 import json
 import threading
@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 
 from jobs.compare.config import LlmJudge
-from jobs.compare.judges.chat_client import ask
+from jobs.compare.judges.chat_client import chat_client
 from jobs.compare.judges.llm_judge import LlmPairJudge, parse_verdict, shows_second_first
 from jobs.compare.judges.verdict_store import VerdictStore
 from pipeline.errors import ModelError
-from pipeline.runs.outputs import read_run
+from pipeline.runs.run_rows import read_run
 from tests.jobs.compare.made_up_runs import row, write_run
 
 IDS = [f"p{i}" for i in range(24)]
 
 
 class Server(ThreadingHTTPServer):
-    """Answers each chat request with what `reply` makes of its text: a string, or (status, headers)."""
+    """Answers each chat request with what `reply` makes of its text: a string, or (status, headers, body if any)."""
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
@@ -27,17 +27,21 @@ class Server(ThreadingHTTPServer):
         self.requests = []
         self.lock = threading.Lock()
 
+    def handle_error(self, request, client_address):
+        """A client that waits no longer has gone when its answer comes."""
+
 
 class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         with self.server.lock:
-            self.server.requests.append((self.path, dict(self.headers), body))
+            self.server.requests.append(
+                (self.path, {name.lower(): value for name, value in self.headers.items()}, body)
+            )
             answer = self.server.reply(body["messages"][-1]["content"])
-        status, headers = (200, {}) if isinstance(answer, str) else answer
-        said = isinstance(answer, str)
-        content = {"choices": [{"message": {"role": "assistant", "content": answer}}]} if said else {"no": "choices"}
-        payload = json.dumps(content).encode()
+        content = {"choices": [{"message": {"role": "assistant", "content": answer}}]}
+        said = (200, {}, json.dumps(content)) if isinstance(answer, str) else (*answer, '{"no": "choices"}')
+        status, headers, payload = said[0], {"Content-Type": "application/json"} | said[1], said[2].encode()
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
@@ -76,8 +80,8 @@ def runs(tmp_path):
     ours = [row(i, f"good {i}", 1.0) for i in IDS]
     theirs = [row(i, f"bad {i}", 0.0) for i in IDS]
     return (
-        read_run("ours", write_run(tmp_path / "ours", ours)),
-        read_run("theirs", write_run(tmp_path / "theirs", theirs)),
+        read_run(write_run(tmp_path / "ours", ours)),
+        read_run(write_run(tmp_path / "theirs", theirs)),
     )
 
 
@@ -151,28 +155,60 @@ def test_what_counts_as_a_verdict(reply, win):
     assert np.isnan(found) if win is None else found == win
 
 
-def test_passing_faults_are_tried_again_and_others_are_not(server):
-    answers = [(503, {}), (429, {"Retry-After": "7"}), "fine"]
+QUESTION = [{"role": "user", "content": "q"}]
+AT_ONCE = {"Retry-After-Ms": "1"}
+
+
+def ask(judge):
+    with chat_client(judge) as client:
+        return client(QUESTION)
+
+
+def test_faults_that_may_pass_are_tried_again_and_others_are_not(server):
+    answers = [(503, AT_ONCE), (429, {"Retry-After": "0.01"}), "fine"]
     server.reply = lambda text: answers.pop(0)
-    waited = []
-    assert ask(judge_at(server), [{"role": "user", "content": "q"}], waited.append) == "fine"
-    assert waited == [1.0, 7.0] and len(server.requests) == 3
+    assert ask(judge_at(server)) == "fine" and len(server.requests) == 3
     answers[:] = [(401, {})]
-    with pytest.raises(ModelError, match="HTTP 401"):
-        ask(judge_at(server), [{"role": "user", "content": "q"}], waited.append)
-    answers[:] = [(500, {})] * 2
-    with pytest.raises(ModelError, match="no answer in 2 tries: HTTP 500"):
-        ask(judge_at(server, max_tries=2), [{"role": "user", "content": "q"}], waited.append)
-    assert len(server.requests) == 6
+    with pytest.raises(ModelError, match=r"judge m at http://127.*/v1: HTTP 401 \{"):
+        ask(judge_at(server))
+    answers[:] = [(500, AT_ONCE)] * 2
+    with pytest.raises(ModelError, match="HTTP 500"):
+        ask(judge_at(server, max_tries=2))
+    assert len(server.requests) == 6 and not answers
 
 
-def test_nobody_there_and_an_answer_of_another_shape(server):
-    gone = LlmJudge(kind="llm", base_url="http://127.0.0.1:9", model="m", max_tries=2)
-    with pytest.raises(ModelError, match="no answer in 2 tries"):
-        ask(gone, [], lambda seconds: None)
-    server.reply = lambda text: (200, {})
-    with pytest.raises(ModelError, match="no chat completion"):
-        ask(judge_at(server), [{"role": "user", "content": "q"}])
+def test_without_an_answer_in_time_there_is_none(server):
+    release = threading.Event()
+    server.reply = lambda text: "fine" if release.wait(60) else "late"
+    try:
+        with pytest.raises(ModelError, match=r"no answer in 1 tries: .*timed out"):
+            ask(judge_at(server, max_tries=1, timeout_s=0.2))
+    finally:
+        release.set()
+
+
+def test_nobody_there():
+    with pytest.raises(ModelError, match=r"no answer in 2 tries: .*refused"):
+        ask(LlmJudge(kind="llm", base_url="http://127.0.0.1:9", model="m", max_tries=2))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "<html>", "", "[1]", "{}", '{"choices": []}', '{"choices": "abc"}', '{"choices": [{"message": null}]}',
+        '{"choices": [{"message": {"role": "assistant", "content": {"a": 1}}}]}',
+    ],
+)  # fmt: skip
+def test_an_answer_of_another_shape_is_no_completion(server, body):
+    server.reply = lambda text: (200, {}, body)
+    with pytest.raises(ModelError, match="the answer is no chat completion"):
+        ask(judge_at(server))
+    assert len(server.requests) == 1
+
+
+def test_an_empty_reply_is_a_reply(server):
+    server.reply = lambda text: (200, {}, '{"choices": [{"message": {"role": "assistant", "content": null}}]}')
+    assert ask(judge_at(server)) == ""
 
 
 def test_a_failing_endpoint_ends_the_judging_and_keeps_what_was_said(server, runs, tmp_path):
@@ -183,10 +219,20 @@ def test_a_failing_endpoint_ends_the_judging_and_keeps_what_was_said(server, run
     assert len(VerdictStore(tmp_path / "a.jsonl").verdicts) == 5
 
 
-def test_the_key_comes_from_the_environment(server, monkeypatch):
+def test_the_key_comes_from_the_named_variable_and_from_no_other(server, monkeypatch):
     monkeypatch.setenv("MY_KEY", "secret")
+    for name in ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
+        monkeypatch.setenv(name, "not for this endpoint")
     server.reply = lambda text: "Verdict: tie"
-    ask(judge_at(server, api_key_env="MY_KEY"), [{"role": "user", "content": "q"}])
-    ask(judge_at(server), [{"role": "user", "content": "q"}])
-    headers = [headers for _, headers, _ in server.requests]
-    assert headers[0]["Authorization"] == "Bearer secret" and "Authorization" not in headers[1]
+    ask(judge_at(server, api_key_env="MY_KEY"))
+    ask(judge_at(server))
+    with_key, without = (headers for _, headers, _ in server.requests)
+    assert with_key["authorization"] == "Bearer secret"
+    assert "not for this endpoint" not in without.values() and "authorization" not in without
+
+
+def test_the_request_is_the_judges_own(server):
+    server.reply = lambda text: "Verdict: tie"
+    ask(judge_at(server, temperature=0.5, max_tokens=7))
+    ((_, _, body),) = server.requests
+    assert body == {"model": "m", "messages": QUESTION, "temperature": 0.5, "max_tokens": 7}

@@ -1,24 +1,27 @@
 """From finished runs to figures and a report: worked out by hand on a few rows."""
 
+import html
 import json
 import re
 
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as some
 
 from jobs.compare.alpaca_eval import write_alpaca_eval
 from jobs.compare.figures.analysis import analyse
 from jobs.compare.figures.evidence import REWARD, Evidence
-from jobs.compare.figures.figures import CompareFigures
+from jobs.compare.figures.records import CompareFigures
 from jobs.compare.figures.resampling import Resampler
-from jobs.compare.judges.judging import Prompts, judge_pairs, judge_scores
-from jobs.compare.report.document import Answers, Heading, Paragraph, Picture, Points, Table
-from jobs.compare.report.markdown import to_markdown
+from jobs.compare.judges.judgements import Prompts, judge_pairs, judge_scores
+from jobs.compare.report.markdown import answers, heading, picture, points, table
 from jobs.compare.report.page import to_page
+from jobs.compare.report.sections import report_markdown
 from jobs.compare.report.verdict import verdict
-from jobs.compare.report.written_report import write_report
+from jobs.compare.report.writing import write_report
 from pipeline.errors import InputError
-from pipeline.runs.outputs import read_run
+from pipeline.runs.run_rows import read_run
 from pipeline.storage import locate
 from tests.jobs.compare.made_up_runs import row, segment, write_run
 
@@ -30,7 +33,7 @@ def length(rows):
 
 
 def evidence_of(outputs, judge=("length", length), baseline="plain", num_examples=3):
-    runs = {name: [read_run(name, output) for output in found] for name, found in outputs.items()}
+    runs = {name: [read_run(output) for output in found] for name, found in outputs.items()}
     prompts = Prompts(runs)
     reward = judge_scores(REWARD, lambda rows: rows.figure("reward"), runs, prompts, baseline)
     judged, kinds = {REWARD: reward}, {REWARD: "steering"}
@@ -142,13 +145,7 @@ def test_a_judge_of_pairs_is_asked_about_every_contender_and_counted(outputs):
     figures = analyse(both)
     assert figures.contender("ours").judges["pairs"].win_rate.mean == 1.0
     assert figures.contender("ours").quality("pairs").mean == 1.0 and figures.win_matrix is None
-    assert "1 without a verdict by pairs" in to_markdown_of(figures)
-
-
-def to_markdown_of(figures):
-    from jobs.compare.report.sections import report_blocks
-
-    return to_markdown(report_blocks(figures, {}))
+    assert "1 without a verdict by pairs" in report_markdown(figures, {})
 
 
 def test_runs_over_other_prompts_cannot_be_compared(tmp_path):
@@ -163,9 +160,9 @@ def test_runs_over_other_prompts_cannot_be_compared(tmp_path):
 def test_only_finished_runs_are_read(tmp_path):
     write_run(tmp_path / "half", [row("a", "x", 0.0)], status="running")
     with pytest.raises(InputError, match="is not finished"):
-        read_run("x", str(tmp_path / "half"))
+        read_run(str(tmp_path / "half"))
     with pytest.raises(InputError, match=r"holds no run of jobs\.align"):
-        read_run("x", str(tmp_path))
+        read_run(str(tmp_path))
 
 
 def test_runs_without_any_response_have_no_verdict(tmp_path):
@@ -178,11 +175,16 @@ def test_runs_without_any_response_have_no_verdict(tmp_path):
     }
     figures = analyse(evidence_of(outputs))
     assert figures.contender("ours").policy_tokens is None and figures.contender("ours").num_error_rows == 1
-    assert "– |" in to_markdown_of(figures)
+    assert verdict(figures) == ["**No verdict**: length judged no response of ours."]
+    outputs["better"] = [write_run(tmp_path / "b", [row("a", "xxx", 0.0)])]
+    sentences = verdict(analyse(evidence_of(outputs)))
+    assert sentences[0].startswith("**better answers best**")
+    assert "**Not judged** and left out of this verdict: ours." in sentences
+    assert "– |" in report_markdown(figures, {})
 
 
 def test_alpaca_evals_format(outputs, tmp_path):
-    rows = read_run("ours", outputs["ours"][0])
+    rows = read_run(outputs["ours"][0])
     file = write_alpaca_eval(locate(str(tmp_path / "alpaca")), "ours", rows, "made_up")
     entries = json.loads(file.read_text())
     assert [set(entry) for entry in entries] == [{"instruction", "output", "generator", "dataset"}] * 2
@@ -194,16 +196,38 @@ def test_alpaca_evals_format(outputs, tmp_path):
     }
 
 
-def test_every_block_renders_in_both_forms():
+def test_every_form_renders_in_markdown_and_in_html():
     blocks = [
-        Heading("H"),
-        Paragraph("a **b** <c>"),
-        Points(["p"]),
-        Table(["t", "n"], [["r|s", "1"]]),
-        Picture("f.png", "caption"),
-        Answers("why?\nso", [("me", HOSTILE)]),
+        heading("H"),
+        "a **b** <c>",
+        points(["p"]),
+        table(["t", "n"], [["r|s", "1"]]),
+        picture("f.png", "caption"),
+        answers("why?\nso", [("me", HOSTILE), ("nobody", "")]),
     ]
-    markdown, page = to_markdown(blocks), to_page("T", blocks, {"f.png": b"png"})
+    markdown = "\n\n".join(blocks)
+    page = to_page("<T>", markdown, {"f.png": b"png"})
     assert "| r&#124;s | 1 |" in markdown and "![caption](f.png)" in markdown and "> so" in markdown
-    assert "<strong>b</strong> &lt;c&gt;" in page and "cG5n" in page and "<li>p</li>" in page
+    assert "<title>&lt;T&gt;</title>" in page and "<h2>H</h2>" in page
+    assert "<strong>b</strong> &lt;c&gt;" in page and "<li>p</li>" in page and "<em>caption</em>" in page
+    assert 'src="data:image/png;base64,cG5n" alt="caption"' in page
+    assert "<td>r|s</td>" in page and '<td style="text-align:right">1</td>' in page
+    assert page.count("<blockquote>") == 1 and "<strong>nobody</strong><br />\n–" in page
     assert "<script" not in page and "\\*\\*not bold\\*\\*" in markdown
+
+
+MARKUP = some.text(some.sampled_from("\\`*_{}[]<>#|&~-+=.)1a !\n\t:'\";@^%$/(é"), max_size=40)
+
+
+@settings(max_examples=300, deadline=None)
+@given(text=MARKUP)
+@example(text=HOSTILE)
+@example(text="# no heading\n===\n- no list\n1. nor this\n\n    no code\n> no quote\n|a|\n|-|")
+@example(text="&lt; [a](http://b) ![c](d.png) <http://e> a\\b \\")
+@example(text="two  spaces  \n\n\tand blank lines")
+def test_foreign_text_comes_out_as_it_is(text):
+    """What a browser shows: each line of the text, blank ones and spaces at a line's start too."""
+    page = to_page("T", answers("p", [("me", text), ("you", "x")]), {})
+    (inside,) = re.findall(r"<strong>me</strong><br />\n(.*?)</li>", page, re.DOTALL)
+    seen = html.unescape(inside.replace("<br />\n", "\n")).replace("\xa0", " ").replace("\t", " ")
+    assert seen.strip("–\n ") == text.replace("\t", " ").strip("\n ") and page.count("<li>") == 2

@@ -90,3 +90,19 @@ def test_ids_of_any_type_key_the_same_draws():
 
 def columns() -> InputColumns:
     return InputColumns(id="id", adds_id=False, prompt="prompt", messages=None, sampling_params=None)
+
+
+def test_the_columns_that_a_reward_asked_for_come_along():
+    table = pa.table({"id": ["a", "b", "c"], "prompt": ["x", "", "z"], "answer": [1, 2, None], "other": [7, 8, 9]})
+    columns = InputColumns("id", False, "prompt", None, None)
+    rows = check_rows(table, 0, columns, NO_DUPLICATES, ("answer",))
+    assert [row.columns for row in rows] == [{"answer": 1}, {"answer": 2}, {"answer": None}]
+    assert [row.error_type for row in rows] == [None, "empty_prompt", None]
+
+
+def test_an_asked_column_that_is_not_utf8_is_the_rows_fault():
+    answers = pa.array([b"fine", b"\xff"], pa.binary()).view(pa.string())
+    table = pa.table({"id": ["a", "b"], "prompt": ["x", "y"], "answer": answers})
+    rows = check_rows(table, 0, InputColumns("id", False, "prompt", None, None), NO_DUPLICATES, ("answer",))
+    assert [row.error_type for row in rows] == [None, "column_not_text"]
+    assert rows[0].columns == {"answer": "fine"} and "'answer' is not valid UTF-8" in rows[1].error

@@ -5,8 +5,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.config.align import AlignConfig
+from pipeline.dataset.parts import part_files
 from pipeline.runs import baseline
 from pipeline.runs.baseline import compare_outputs, read_pairs
+from pipeline.runs.outputs import StageOutput
 from pipeline.runs.text_judge import TEXT_JUDGES, load_text_judge
 from pipeline.storage import locate
 from tests.configs import fake_config
@@ -28,9 +30,10 @@ def outputs(tmp_path):
         ("vanilla", ["short", "same", "y", "longer"], [1.0, 1.0, 5.0, 3.0]),
     ):
         (tmp_path / name).mkdir()
+        errors = [None if response else "prompt_not_text" for response in responses]
         columns = {"prompt": prompts, "messages": messages, "response": responses, "reward": rewards}
-        pq.write_table(pa.table(columns), tmp_path / name / "part-00000.parquet")
-    return locate(str(tmp_path / "aligned")), locate(str(tmp_path / "vanilla"))
+        pq.write_table(pa.table(columns | {"error_type": errors}), tmp_path / name / "part-00000.parquet")
+    return tuple(StageOutput(tuple(part_files(locate(str(tmp_path / name))))) for name in ("aligned", "vanilla"))
 
 
 def test_win_rate_and_its_standard_error(outputs, monkeypatch):
@@ -41,9 +44,9 @@ def test_win_rate_and_its_standard_error(outputs, monkeypatch):
     assert result.win_rate == 0.5 and result.win_rate_standard_error == pytest.approx((0.5 / 3 / 3) ** 0.5)
 
 
-def test_without_a_judge_or_without_pairs_there_is_no_win_rate(outputs, tmp_path):
+def test_without_a_judge_or_without_pairs_there_is_no_win_rate(outputs):
     assert compare_outputs(fake_config(), None, *outputs).win_rate is None
-    nothing = compare_outputs(JUDGED, JUDGED.judge, locate(str(tmp_path / "none")), outputs[1])
+    nothing = compare_outputs(JUDGED, JUDGED.judge, StageOutput(()), outputs[1])
     assert nothing.num_prompts == 0 and nothing.win_rate is None
 
 
