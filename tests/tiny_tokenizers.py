@@ -44,7 +44,7 @@ def trained(family):
         tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         tokenizer.decoder = decoders.WordPiece()
-    lines = english().splitlines()
+    lines = english().splitlines(keepends=True)
     tokenizer.train_from_iterator(lines, trainer(vocab_size=VOCABULARY, special_tokens=SPECIALS, **options))
     bos = tokenizer.token_to_id("<s>")
     tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", bos)])

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from huggingface_hub import snapshot_download
 from safetensors import safe_open
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
@@ -18,6 +19,14 @@ def checkpoint_keys(model: str) -> frozenset[str] | None:
         with safe_open(folder / SINGLE, "pt") as file:
             return frozenset(file.keys())
     return None
+
+
+def checkpoint_files(model: str) -> list[Path]:
+    """A checkpoint's files of safetensors; those of a name that is no folder are fetched if need be."""
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        folder = Path(snapshot_download(model, allow_patterns=["*.safetensors"]))
+    return sorted(folder.glob("*.safetensors"))
 
 
 def absent_weights(model: str, wanted: Iterable[str]) -> list[str]:

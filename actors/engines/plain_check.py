@@ -7,12 +7,13 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, ModelError
 from pipeline.records import TokenArray
 
 # Of the largest number: rounding alone gives 1e-6 in float32, a hundredth and a tenth in the others.
 TOLERANCE = {torch.float32: 0.001, torch.float16: 0.1, torch.bfloat16: 0.25}
 PROBE_TOKENS = 12
+REMEDY = "reward.attn_implementation: eager runs it as it is, and reads the whole conversation at every call"
 
 
 def probe_tokens(model: PreTrainedModel) -> TokenArray:
@@ -34,10 +35,13 @@ def check_against_plain(model: PreTrainedModel, found: Callable[[], list[float]]
         ConfigError: they are others.
     """
     scale = max(map(abs, expected)) or 1.0
-    difference = float(np.abs(np.array(found()) - np.array(expected)).max())
+    try:
+        difference = float(np.abs(np.array(found()) - np.array(expected)).max())
+    except ModelError as error:
+        raise ConfigError(f"{type(model).__name__}: {error}; {REMEDY}") from error
     allowed = TOLERANCE.get(model.dtype, 0.25)
     if not difference <= allowed * scale:
         raise ConfigError(
             f"{type(model).__name__} gives other numbers here than by itself, off by {difference / scale:.2g} of the "
-            f"largest ({allowed:g} allowed in {model.dtype}); reward.attn_implementation: eager runs it as it is"
+            f"largest ({allowed:g} allowed in {model.dtype}); {REMEDY}"
         )

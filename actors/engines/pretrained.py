@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from actors.engines.backends import Role
 from actors.engines.layer_types import layer_refusal
 from actors.engines.packed_linear import pack_linears
+from actors.engines.plain_check import REMEDY
 from actors.engines.plain_forward import SHORTEST, PlainForward
 from actors.engines.policy_engine import PolicyEngine
 from actors.engines.reward_engine import Body, RewardEngine
@@ -141,14 +142,23 @@ def load_options(config: RewardModel) -> dict[str, Any]:
 
 
 def make_body(model: PreTrainedModel, config: RewardModel, engine: EngineConfig) -> Body:
-    """The model over slots, or, with an attention of its own, as it is."""
-    return SlotModel(model, engine) if config.attn_implementation is None else WholeModel(model)
+    """The model over slots, or, with an attention of its own, as it is.
+
+    Raises:
+        ConfigError: it cannot be in slots.
+    """
+    if config.attn_implementation is not None:
+        return WholeModel(model)
+    if not type(model).__module__.startswith("transformers.") and not model._supports_attention_backend:
+        raise ConfigError(f"{type(model).__name__} brings an attention of its own, which slots cannot hold; {REMEDY}")
+    return SlotModel(model, engine)
 
 
 def _check_head(model: PreTrainedModel) -> None:
     if not hasattr(model, "score"):
         raise ConfigError(
-            f"{type(model).__name__} has no `score` head over a decoder; an encoder is reward.kind: encoder"
+            f"{type(model).__name__} has no `score` head over a decoder; an encoder is "
+            "reward.kind: encoder, a head of another name reward.kind: custom_head"
         )
 
 

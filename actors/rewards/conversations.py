@@ -39,15 +39,23 @@ class ConversationReader:
         close_turn: when the assistant's turn is closed.
         max_model_len: most tokens that fit.
         num_prompts: prompts that are kept as they were read: a row comes again and again.
+        last_token: put after everything, unless it is there.
     """
 
     def __init__(
-        self, reader: PromptReader, reads_text: bool, close_turn: CloseTurn, max_model_len: int, num_prompts: int
+        self,
+        reader: PromptReader,
+        reads_text: bool,
+        close_turn: CloseTurn,
+        max_model_len: int,
+        num_prompts: int,
+        last_token: int | None = None,
     ) -> None:
         self.reader = reader
         self.reads_text = reads_text
         self.close_turn = close_turn
         self.max_model_len = max_model_len
+        self.last_token = last_token
         self.prompts = PromptCache(reader.opened if reads_text else reader.prompt_tokens, num_prompts)
 
     def read(self, cohort: ScoreCohort) -> ReadRows:
@@ -55,6 +63,8 @@ class ConversationReader:
         prompts, faults = self.prompts.read(cohort.rows)
         prefixes = self._from_texts(cohort, prompts) if self.reads_text else self._from_tokens(cohort, prompts)
         for place, prefix in list(prefixes.items()):
+            if self.last_token is not None and prefix[-1:] != self.last_token:
+                prefixes[place] = prefix = np.append(prefix, np.int32(self.last_token))
             fault = self._fault(len(prefix) + self._growth(cohort, place))
             if len(prefix) == 0 or (not self.reads_text and len(prompts[place]) == 0):
                 fault = ("empty_prompt", "the prompt has no tokens")
@@ -75,7 +85,8 @@ class ConversationReader:
         """What the model reads, for a person."""
         closing = "" if self.close_turn == "never" else self.reader.shown(self.reader.closing_tokens)
         prompt = self.reader.shown(self.reader.prompt_tokens(row))
-        return f"{prompt}{RESPONSE}{closing} (turn closed: {self.close_turn})"
+        last = "" if self.last_token is None else self.reader.shown(np.array([self.last_token], np.int32))
+        return f"{prompt}{RESPONSE}{closing}{last} (turn closed: {self.close_turn})"
 
     def _from_tokens(self, cohort: ScoreCohort, prompts: Mapping[int, TokenArray]) -> dict[int, TokenArray]:
         found = {}

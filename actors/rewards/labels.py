@@ -26,6 +26,18 @@ def label_weights(model: str, labels: Labels, config: "PreTrainedConfig") -> tup
     return tuple((_place(model, label, names), weight) for label, weight in labels.weights)
 
 
+def head_weights(model: str, labels: Labels, config: "PreTrainedConfig") -> tuple[tuple[int, float], ...]:
+    """The same where the head is not of transformers, so that the config's labels may not be its own: a number is a
+    place whatever the config says, and nothing stands for a head of one number."""
+    return tuple((label_place(model, label, config), weight) for label, weight in labels.weights) or ((0, 1.0),)
+
+
+def label_place(model: str, label: Label, config: "PreTrainedConfig") -> int:
+    """One label's place; a number is a place whatever the config says."""
+    names = {str(name): int(place) for place, name in config.id2label.items()}
+    return int(label) if str(label).isdecimal() else _place(model, label, names)
+
+
 def _place(model: str, label: Label, names: dict[str, int]) -> int:
     if label in names:
         return names[str(label)]

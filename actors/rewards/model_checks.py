@@ -2,9 +2,10 @@
 
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from actors.engines.checkpoint_keys import absent_weights
+from actors.engines.checkpoint_keys import absent_weights, checkpoint_keys
+from actors.engines.headed_model import find_head
 from actors.engines.model_classes import shape_only
-from pipeline.config.model_rewards import RewardModel
+from pipeline.config.model_rewards import HeadModel, RewardModel
 from pipeline.errors import ConfigError
 
 OTHER_KIND = {
@@ -39,4 +40,25 @@ def check_head(section: RewardModel, model: PreTrainedModel) -> None:
         raise ConfigError(
             f"reward.model {section.model!r} has no weights for {', '.join(absent)}: its head would be random; it must "
             f"be a {type(model).__name__} that was trained and saved whole"
+        )
+
+
+def check_named_head(
+    section: HeadModel, config: PreTrainedConfig, class_name: str, head: str, is_apart: bool = False
+) -> None:
+    """Raises ConfigError where a model has no head of this name, or its weights are not in the checkpoint.
+
+    Args:
+        is_apart: the head is not the model's; only its weights are looked for.
+    """
+    if is_apart:
+        keys = checkpoint_keys(section.model)
+        wanted = [] if keys is None or any(key.startswith(f"{head}.") for key in keys) else [f"{head}.*"]
+    else:
+        model = shape_only(class_name, config, section.dtype, section.trust_remote_code)
+        names = [f"{head}.{name}" for name, _ in find_head(section, model, head).named_parameters()]
+        wanted = absent_weights(section.model, names)
+    if wanted:
+        raise ConfigError(
+            f"reward.model {section.model!r} has no weights for {', '.join(wanted)}: its head would be random"
         )

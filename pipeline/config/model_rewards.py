@@ -5,7 +5,7 @@ is.
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from pipeline.config.model import ModelConfig
 from pipeline.config.reward_section import RewardSection
@@ -208,6 +208,13 @@ class ProcessReward(HeadModel):
     aggregation: Literal["last", "min", "mean", "product"] = Field(
         "last", description="from the steps' probabilities to the reward"
     )
+
+    @field_validator("joint")
+    @classmethod
+    def _is_no_mark(cls, joint: str, known: ValidationInfo) -> str:
+        if joint and joint == known.data.get("mark"):
+            raise ValueError("must not be the mark, at which steps end")
+        return joint
 
 
 def _checked_import_path(name: str | None) -> str | None:

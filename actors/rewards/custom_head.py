@@ -1,0 +1,77 @@
+"""A body with a head that transformers does not know: the head's number at the last token, its prefix cached by slot;
+or whatever the model's own forward gives for the whole conversation.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from actors.rendering.readers import make_reader, share_vocabulary
+from actors.rewards.classifier import PrefixReward
+from actors.rewards.conversations import ConversationReader
+from actors.rewards.interface import ModelNeeds, RewardContext, RewardTraits
+from actors.rewards.labels import head_weights
+from pipeline.config.model_rewards import CustomHeadReward
+from pipeline.errors import ConfigError
+from pipeline.records import PromptRow
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+BODY = "AutoModel"
+
+
+def traits(section: CustomHeadReward, context: RewardContext) -> RewardTraits:
+    """The policy's tokens are read as they are where the vocabulary is the same up to tokens it has beside."""
+    return RewardTraits(reads_text=context.policy is None or not share_vocabulary(context.policy, section))
+
+
+def needs(section: CustomHeadReward, config: "PreTrainedConfig", context: RewardContext) -> ModelNeeds:
+    """A class, a head of that name in it and in the checkpoint, a template."""
+    from actors.rewards.model_checks import check_named_head  # imports torch
+
+    name = _class_name(section, config)
+    head_weights(section.model, section, config)
+    if section.output is None:
+        check_named_head(section, config, name, section.head, is_apart=section.head_class is not None)
+    _reader(section, context, config).check()
+    return ModelNeeds(name, keeps_slots=section.attn_implementation is None and section.output is None)
+
+
+def load(section: CustomHeadReward, context: RewardContext) -> PrefixReward:
+    """The reader and the model."""
+    from actors.engines.headed_model import load_custom_engine  # imports torch
+
+    config = _own_config(section)
+    weights = head_weights(section.model, section, config)
+    engine = load_custom_engine(section, context.engine, _class_name(section, config), weights)
+    return PrefixReward(_reader(section, context, config), engine)
+
+
+def shown(section: CustomHeadReward, context: RewardContext, row: PromptRow) -> str:
+    """What the model reads of a row."""
+    return _reader(section, context, _own_config(section)).shown(row)
+
+
+def _class_name(section: CustomHeadReward, config: "PreTrainedConfig") -> str:
+    from actors.engines.headed_model import class_of  # imports torch
+
+    return BODY if section.head_class is not None else class_of(section, config, BODY)
+
+
+def _reader(section: CustomHeadReward, context: RewardContext, config: "PreTrainedConfig") -> ConversationReader:
+    engine: Any = context.engine
+    reader: Any = make_reader("reward", section, context.prompt_as, engine.max_model_len)
+    last = section.last_token if section.last_token is not None else getattr(config, "reward_token_id", None)
+    if isinstance(last, str):
+        known = reader.tokenizer.get_vocab()
+        if last not in known:
+            raise ConfigError(f"reward.last_token: {last!r} is no token of {section.model!r}")
+        last = known[last]
+    reads_text = traits(section, context).reads_text
+    slots, length = engine.slots or 1, engine.max_model_len or 2**31
+    return ConversationReader(reader, reads_text, section.close_turn, length, 4 * slots, last)
+
+
+def _own_config(section: CustomHeadReward) -> "PreTrainedConfig":
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(section.model, trust_remote_code=section.trust_remote_code)
