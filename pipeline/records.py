@@ -74,7 +74,8 @@ class SegmentRecord:
 class Response:
     """The outcome of a strategy for one row. `tokens` is int32 [T] and includes the end token when there is one.
 
-    `candidates` holds the (tokens, reward) of every whole response a best-of strategy chose among.
+    `candidates` holds the (tokens, reward) of every whole response a best-of strategy chose among; `prompt_reward` is
+    r(x, ""), None where the strategy did not ask for it.
     """
 
     tokens: TokenArray
@@ -82,6 +83,7 @@ class Response:
     reward: float
     segments: tuple[SegmentRecord, ...] = ()
     candidates: tuple[tuple[TokenArray, float], ...] = ()
+    prompt_reward: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +173,7 @@ class RowResult:
     finish_reason: FinishReason
     response: str | None = None
     reward: float | None = None
+    prompt_reward: float | None = None
     num_prompt_tokens: int = 0
     num_response_tokens: int = 0
     num_policy_tokens: int = 0

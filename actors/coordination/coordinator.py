@@ -199,6 +199,7 @@ class SegmentCoordinator:
             finish_reason="stop" if response.finished else "length",
             response=text(response.tokens),
             reward=response.reward,
+            prompt_reward=response.prompt_reward,
             num_prompt_tokens=len(prompt),
             num_response_tokens=len(response.tokens),
             segments=response.segments,

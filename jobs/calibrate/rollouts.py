@@ -1,11 +1,9 @@
 """Plain rollouts with the reward at every segment boundary, as arrays.
 
-They come from an ordinary run with `max_attempts: 1` (no second attempt), alpha 0 and r* = PROBE_THRESHOLD. A segment's
-threshold is then τ = r0 + t · (r* − r0) / n, far above every reward, so n and then the prompt's reward r0 can be
-computed from it.
+They come from an ordinary run with `max_attempts: 1`, in which every proposal is kept whatever the threshold says.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +19,6 @@ from pipeline.strategies.stars import StarsConfig
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
-PROBE_THRESHOLD = 1e7
 MIN_ROLLOUTS = 20
 
 
@@ -55,42 +52,43 @@ def rollout_config(config: AlignConfig) -> AlignConfig:
     """
     knobs = config.strategy
     if isinstance(knobs, ReservationConfig):
-        knobs = StarsConfig(segment_size=knobs.segment_size, reward_threshold=PROBE_THRESHOLD)
+        knobs = StarsConfig(segment_size=knobs.segment_size, reward_threshold=0.0)
     if not isinstance(knobs, StarsConfig | CardsConfig):
         names = "stars, cards and reservation"
         raise ConfigError(f"strategy.name: only {names} have a threshold to calibrate (given: {knobs.name!r})")
-    once = {"max_attempts": 1, "alpha": 0.0, "beta": 0.0, "reward_threshold": PROBE_THRESHOLD, "proposals_per_round": 1}
+    once = {"max_attempts": 1, "alpha": 0.0, "beta": 0.0, "reward_threshold": 0.0, "proposals_per_round": 1}
     return config.model_copy(update={"strategy": knobs.model_copy(update=once)})
 
 
-def gather_rollouts(rows: Iterable[tuple[Sequence[Any], bool, float]]) -> Rollouts:
-    """Rows as (segment records as mappings, whether it ended by itself, policy tokens pushed).
+@dataclass(frozen=True, slots=True)
+class RolloutRow:
+    """One row of the run: its segment records as mappings, whether it ended by itself, what it pushed through the
+    policy, the reward of its prompt, and how long it could have been."""
 
-    A row whose first segment may be the whole response does not reveal its prompt's reward and is left out.
+    segments: Sequence[Mapping[str, Any]]
+    is_stopped: bool
+    policy_tokens: float
+    prompt_reward: float
+    max_new_tokens: int
+
+
+def gather_rollouts(rows: Iterable[RolloutRow]) -> Rollouts:
+    """The rows as arrays.
 
     Raises:
-        InputError: too few rows are left.
+        InputError: they are too few.
     """
     segments: list[tuple[int, int, float, float, int, bool]] = []
     prompts: list[tuple[float, int, float]] = []
-    for records, is_stopped, policy_tokens in rows:
-        first = records[0]
-        max_new_tokens = round(first["num_tokens"] * PROBE_THRESHOLD / first["threshold"])
-        part = first["num_tokens"] / max_new_tokens
-        if part >= 1:
-            continue
-        before, position = (first["threshold"] - part * PROBE_THRESHOLD) / (1 - part), 0
-        num_tokens = sum(record["num_tokens"] for record in records)
-        prompts.append((before, max_new_tokens, policy_tokens - num_tokens))
-        for record in records:
-            is_last = record is records[-1]
-            row = len(prompts) - 1
-            segments.append((row, position, before, record["reward"], record["num_tokens"], is_stopped and is_last))
+    for number, row in enumerate(rows):
+        before, position = row.prompt_reward, 0
+        for record in row.segments:
+            ends = row.is_stopped and record is row.segments[-1]
+            segments.append((number, position, before, record["reward"], record["num_tokens"], ends))
             before, position = record["reward"], position + record["num_tokens"]
+        prompts.append((row.prompt_reward, row.max_new_tokens, row.policy_tokens - position))
     if len(prompts) < MIN_ROLLOUTS:
-        raise InputError(
-            f"calibration needs {MIN_ROLLOUTS} good rows of more than one segment; there are {len(prompts)}"
-        )
-    row, position, start, reward, length, finished = (np.array(column) for column in zip(*segments, strict=True))
+        raise InputError(f"calibration needs {MIN_ROLLOUTS} good rows; there are {len(prompts)}")
+    number, position, start, reward, length, finished = (np.array(column) for column in zip(*segments, strict=True))
     prompt_reward, longest, overhead = (np.array(column) for column in zip(*prompts, strict=True))
-    return Rollouts(row, position, start, reward, length, finished, prompt_reward, longest, float(overhead.mean()))
+    return Rollouts(number, position, start, reward, length, finished, prompt_reward, longest, float(overhead.mean()))

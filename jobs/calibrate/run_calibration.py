@@ -14,7 +14,7 @@ from actors.batch.run import Job, finish_jobs
 from actors.cluster.session import cluster
 from jobs.calibrate.calibrated_yaml import Calibrated, Probe, document, probe_lines, reward_table
 from jobs.calibrate.law import TransitionLaw
-from jobs.calibrate.rollouts import Rollouts, gather_rollouts, rollout_config
+from jobs.calibrate.rollouts import RolloutRow, Rollouts, gather_rollouts, rollout_config
 from jobs.calibrate.search_variable import Knobs, file_name
 from jobs.calibrate.simulated_outcome import Outcome, simulate
 from jobs.calibrate.solving import Target, aim, solve, solve_value
@@ -53,8 +53,10 @@ class CalibrationRuns:
         job = self.job
         _finish(job, console)
         rows = read_run(job.config.output)
-        stopped, pushed = rows.is_stopped.tolist(), rows.figure("num_policy_tokens").tolist()
-        return gather_rollouts(zip(rows.table.column("segments").to_pylist(), stopped, pushed, strict=True))
+        names = ("segments", "num_policy_tokens", "prompt_reward", "max_new_tokens")
+        segments, pushed, prompt_rewards, longest = (rows.table.column(name).to_pylist() for name in names)
+        columns = (segments, rows.is_stopped.tolist(), pushed, prompt_rewards, longest)
+        return gather_rollouts(RolloutRow(*cells) for cells in zip(*columns, strict=True))
 
     def probe(self, knobs: Knobs, number: int, console: Console) -> Outcome:
         """What `knobs` really cost and reach, with draws that no rollout used."""

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from pipeline.dataset.parts import part_files
 from pipeline.storage import locate
 
-LOST = {"response": None, "reward": None, "segments": [], "finish_reason": "error"}
+LOST = {"response": None, "reward": None, "prompt_reward": None, "segments": [], "finish_reason": "error"}
 FAULT = {"error_type": "out_of_memory", "error": "the policy model ran out of memory"}
 
 

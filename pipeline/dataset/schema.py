@@ -17,6 +17,7 @@ SEGMENT_TYPE = pa.struct(
 RESULT_FIELDS = (
     pa.field("response", pa.string()),
     pa.field("reward", pa.float64()),
+    pa.field("prompt_reward", pa.float64()),
     pa.field("finish_reason", pa.string()),
     pa.field("num_prompt_tokens", pa.int32()),
     pa.field("num_response_tokens", pa.int32()),

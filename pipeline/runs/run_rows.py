@@ -15,8 +15,10 @@ from pipeline.errors import InputError
 from pipeline.runs.outputs import RunFacts, finished_run
 
 Floats = npt.NDArray[np.float64]
-COLUMNS = ("response", "reward", "finish_reason", "num_response_tokens", "num_policy_tokens", "num_reward_tokens",
-           "num_policy_calls", "num_reward_calls", "segments", "error_type")  # fmt: skip
+COLUMNS = (
+    *("response", "reward", "prompt_reward", "finish_reason", "segments", "error_type"),
+    *("num_response_tokens", "num_policy_tokens", "num_reward_tokens", "num_policy_calls", "num_reward_calls"),
+)
 TYPES = {field.name: field.type for field in RESULT_FIELDS}
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 

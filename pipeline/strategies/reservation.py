@@ -71,7 +71,8 @@ class Level:
 async def reservation(task: Task, propose: Propose, score: Score) -> Response:
     """One response, segment by segment."""
     knobs, n = task.knobs, task.sampling.max_new_tokens
-    reward, drawn = await start_response(task, propose, score)
+    prompt_reward, drawn = await start_response(task, propose, score)
+    reward = prompt_reward
     first_proposal: Segment | None = drawn
     response, finished, records = NO_TOKENS, False, list[SegmentRecord]()
     while not finished and len(response) < n:
@@ -80,7 +81,7 @@ async def reservation(task: Task, propose: Propose, score: Score) -> Response:
         response, finished, first_proposal = np.concatenate([response, kept.tokens]), kept.finished, None
         reward = record.reward
         records.append(record)
-    return Response(response, finished, reward, tuple(records))
+    return Response(response, finished, reward, tuple(records), prompt_reward=prompt_reward)
 
 
 def reservation_value(knobs: ReservationConfig, segment: int, reward: float) -> float:

@@ -52,7 +52,7 @@ async def stars(task: Task, propose: Propose, score: Score) -> Response:
         kept, record = await next_segment(task, response, line, len(records), propose, score, first_proposal)
         response, finished, first_proposal = np.concatenate([response, kept.tokens]), kept.finished, None
         records.append(record)
-    return Response(response, finished, records[-1].reward, tuple(records))
+    return Response(response, finished, records[-1].reward, tuple(records), prompt_reward=prompt_reward)
 
 
 async def start_response(task: Task, propose: Propose, score: Score) -> tuple[float, Segment]:

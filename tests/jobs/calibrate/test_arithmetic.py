@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jobs.calibrate.law import TransitionLaw
-from jobs.calibrate.rollouts import PROBE_THRESHOLD, Rollouts, gather_rollouts, rollout_config
+from jobs.calibrate.rollouts import RolloutRow, Rollouts, gather_rollouts, rollout_config
 from jobs.calibrate.search_variable import PLACEHOLDERS, levels, measured_transitions
 from jobs.calibrate.simulated_outcome import Outcome, simulate
 from jobs.calibrate.solving import Target, aim, solve, solve_value
@@ -18,27 +18,25 @@ SIZE, LONGEST = 8, 64
 KNOBS = StarsConfig(segment_size=SIZE, max_attempts=10, alpha=0.5, beta=0.3, reward_threshold=0.0)
 
 
-def record(reward, threshold, num_tokens=SIZE):
-    return {"num_tokens": num_tokens, "reward": reward, "threshold": threshold}
+def record(reward, num_tokens=SIZE):
+    return {"num_tokens": num_tokens, "reward": reward}
 
 
-def probe_line(prompt_reward, longest):
-    return ThresholdLine(prompt_reward, PROBE_THRESHOLD, 0.0, longest)
-
-
-def test_prompt_reward_and_length_follow_from_the_thresholds():
+def test_rollouts_are_what_the_rows_say_however_long_a_response_may_be():
     rows = []
     for i in range(30):
-        line = probe_line(-1.5 + i / 10, 64 if i % 2 else 40)
-        records = [record(0.5, line.at(8)), record(float(i), line.at(13), num_tokens=5)]
-        rows.append((records, i % 3 == 0, 33.0))
-    rows.append(([record(1.0, PROBE_THRESHOLD)], True, 20.0))  # as long as its response may be: tells nothing
+        records = [record(0.5), record(float(i), num_tokens=5)]
+        rows.append(RolloutRow(records, i % 3 == 0, 33.0, 20.0 + i / 10, 2048 if i % 2 else 40))
+    rows.append(RolloutRow([record(1.0)], True, 28.0, -1.5, SIZE))  # one segment is all that it may be
     rollouts = gather_rollouts(rows)
-    assert rollouts.prompt_reward_P == pytest.approx([-1.5 + i / 10 for i in range(30)], abs=1e-6)
-    assert rollouts.max_new_tokens_P.tolist() == [64 if i % 2 else 40 for i in range(30)]
-    assert rollouts.overhead_tokens == 20.0
-    assert rollouts.before_S[1::2].tolist() == [0.5] * 30 and rollouts.position_S[:4].tolist() == [0, 8, 0, 8]
-    assert rollouts.finished_S[1::2].tolist() == [i % 3 == 0 for i in range(30)] and not rollouts.finished_S[::2].any()
+    assert rollouts.prompt_reward_P.tolist() == [20.0 + i / 10 for i in range(30)] + [-1.5]
+    assert rollouts.max_new_tokens_P.tolist() == [2048 if i % 2 else 40 for i in range(30)] + [SIZE]
+    assert rollouts.overhead_tokens == 20.0 and rollouts.row_S[-3:].tolist() == [29, 29, 30]
+    assert rollouts.before_S[1:60:2].tolist() == [0.5] * 30
+    assert rollouts.before_S[::2].tolist() == rollouts.prompt_reward_P.tolist()
+    assert rollouts.position_S[[0, 1, 2, 3, 60]].tolist() == [0, 8, 0, 8, 0]
+    assert rollouts.finished_S[1::2].tolist() == [i % 3 == 0 for i in range(30)]
+    assert rollouts.finished_S[60] and not rollouts.finished_S[0:60:2].any()
     with pytest.raises(InputError, match="needs 20 good rows"):
         gather_rollouts(rows[:10])
 
@@ -89,12 +87,12 @@ class Walk:
 
     def rollout(self):
         reward, length, records, finished = self.random.normal(), 0, [], False
-        line = probe_line(reward, LONGEST)
+        prompt_reward = reward
         while not finished and length < LONGEST:
             reward, finished = self.step(reward)
             length += SIZE
-            records.append(record(reward, line.at(length)))
-        return records, finished, 12.0 + length
+            records.append(record(reward))
+        return RolloutRow(records, finished, 12.0 + length, prompt_reward, LONGEST)
 
     def stars(self, knobs):
         """Policy tokens and proposals accepted, proposals made, of one response: the loop of algorithm.md."""

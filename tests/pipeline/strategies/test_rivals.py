@@ -16,6 +16,7 @@ from pipeline.strategies.blockwise_best_of_k import BlockwiseBestOfKConfig
 from pipeline.strategies.cards import CardsConfig
 from pipeline.strategies.segment_beam import SegmentBeamConfig
 from pipeline.strategies.speculative_rejection import SpeculativeRejectionConfig
+from tests.configs import fake_config
 from tests.pipeline.strategies.test_strategies import Script, run, stars
 
 
@@ -254,3 +255,30 @@ def test_every_candidate_is_told_of_and_the_kept_ones_joined_are_the_response(kn
     assert kept[-1].candidate.finished == response.finished
     num_candidates = {"speculative_rejection": knobs.num_lanes}.get(knobs.name, len(script.proposals))
     assert len({(j.segment, j.attempt) for j in told}) == num_candidates
+
+
+ALL = {
+    "vanilla": {},
+    "best_of_n": {"n": 2},
+    "stars": {"reward_threshold": 1.0, "segment_size": 2, "max_attempts": 3},
+    "cards": {"reward_threshold": 1.0, "segment_size": 2, "max_attempts": 3},
+    "reservation": {
+        "price": 0.1,
+        "transitions": [{"intercept": 0.0, "slope": 1.0, "deviation": 1.0}],
+        "segment_size": 2,
+    },
+    "blockwise_best_of_k": {"segment_size": 2, "k": 2},
+    "adasearch": {"segment_size": 2, "budget": 6},
+    "segment_beam": {"segment_size": 2},
+    "speculative_rejection": {},
+}
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_the_prompts_reward_is_kept_where_it_was_asked_for(name):
+    script = WatchedScript(lambda tokens, finished: float(len(tokens)) - 0.1)
+    knobs = fake_config(strategy={"name": name, **ALL[name]}).strategy
+    prompt_reward = run(knobs, script).prompt_reward
+    was_asked = any(tokens == [] for tokens, *_ in script.scores)
+    assert prompt_reward == (-0.1 if was_asked else None)
+    assert was_asked == (name in ("stars", "cards", "reservation"))
