@@ -3,7 +3,6 @@
 import random
 import shutil
 import subprocess
-import sys
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -227,20 +226,18 @@ def tiny_disk(tmp_path):
 
 
 @pytest.mark.ray
-def test_a_full_disk_is_told_in_one_line_and_with_room_the_same_command_goes_on(folder, tiny_disk):
+def test_a_full_disk_is_told_in_one_line_and_with_room_the_same_command_goes_on(ray_cluster, folder, tiny_disk, capsys):
     rng = random.Random(0)
     texts = ["".join(rng.choices("abcdefghij", k=300)) for _ in range(1200)]
     pq.write_table(pa.table({"id": range(1200), "prompt": texts}), folder / "in.parquet")
     ballast = tiny_disk / "ballast"
     ballast.write_bytes(bytes(150_000))
     overrides = [f"input={folder}/in.parquet", f"output={tiny_disk}/out", "generation.max_new_tokens=4"]
-    command = [sys.executable, "-m", "jobs.align", "--config", str(folder / "job.yaml"), *overrides]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
-    assert ended.returncode == 2, ended.stderr
-    told = [line for line in ended.stderr.splitlines() if "RAY_BACKEND_LOG_LEVEL" not in line]
-    assert len(told) == 1 and told[0].startswith("error: output") and "No space left on device" in told[0], told
+    job = ["--config", str(folder / "job.yaml"), *overrides]
+    assert main(job) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: output") and "No space left on device" in line, line
     assert not list(tiny_disk.rglob(".tmp-*"))
     subprocess.run(["mount", "-o", "remount,size=20m", str(tiny_disk)], check=True)
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
-    assert ended.returncode == 0, ended.stderr
+    assert main(job) == 0
     assert pq.read_table(tiny_disk / "out")["id"].to_pylist() == list(range(1200))

@@ -32,7 +32,7 @@ def test_the_written_config_runs_and_costs_what_it_says_on_other_prompts(ray_clu
     config = fake_config(input=heldout, output=str(tmp_path / "out"), generation={"max_new_tokens": 48})
     config = config.model_copy(update={"strategy": config.strategy.model_copy(update=one_ahead)})
     folder = str(tmp_path / "calibration")
-    calibration = Calibration(config, training, 200, folder, Target("policy_tokens", 160.0), max_probes=6)
+    calibration = Calibration(config, training, 200, folder, Target("policy_tokens", 160.0), max_probes=2)
 
     calibrated = calibrate(CalibrationRuns(calibration), Console(quiet=True))
 
