@@ -57,7 +57,7 @@ def find_head(section: HeadModel, model: nn.Module, name: str) -> nn.Module:
 
 def load_headed(section: HeadModel, class_name: str) -> PreTrainedModel:
     """The model; raises ConfigError where it would lack weights."""
-    return load_model(model_class(class_name), section, **load_options(section))
+    return load_model("reward", model_class(class_name), section, **load_options(section))
 
 
 def load_custom_engine(
