@@ -1,4 +1,6 @@
-"""Rewards: one file a kind, each with `traits`, `load` and `shown`, found by the kind's name."""
+"""Rewards: one file a kind, each with `traits`, `load` and `shown`, found by the kind's name, or by MODULES where that
+is the name of another module.
+"""
 
 from functools import partial
 from importlib import import_module
@@ -9,6 +11,8 @@ from actors.rewards.interface import Reward, RewardContext, RewardTraits
 from pipeline.config.decoding import Decoding
 from pipeline.config.rewards import RewardConfig
 from pipeline.records import PromptRow
+
+MODULES = {"judge": "chat_judge"}
 
 
 def traits_of(config: Decoding) -> RewardTraits:
@@ -45,4 +49,4 @@ def shown(config: Decoding, row: PromptRow) -> str:
 
 
 def _kind(reward: RewardConfig) -> Any:
-    return import_module(f"actors.rewards.{reward.kind}")
+    return import_module(f"actors.rewards.{MODULES.get(reward.kind, reward.kind)}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import Discriminator, Field, Tag
 
-from pipeline.config.called_rewards import FunctionReward
+from pipeline.config.called_rewards import FunctionReward, JudgeReward
 from pipeline.config.model import ModelConfig
 from pipeline.config.reward_section import RewardSection
 
@@ -32,7 +32,7 @@ class ClassifierReward(ModelConfig, RewardSection):
         return (self,)
 
 
-REWARD_SECTIONS: tuple[type[RewardSection], ...] = (ClassifierReward, FunctionReward)
+REWARD_SECTIONS: tuple[type[RewardSection], ...] = (ClassifierReward, FunctionReward, JudgeReward)
 DEFAULT_KIND = "classifier"
 
 

@@ -149,7 +149,7 @@ def measure_stage(config: Decoding, parts: Location, usages: UsageByCell, wall_s
             CellMetrics(cell, u.num_rows_done, u.slot_occupancy, _role(u.policy), _role(u.reward))
             for cell, u in usages.items()
         ),
-        advice=advise(config.cluster, config.coordinator.cohorts_in_flight, usage),
+        advice=advise(config.cluster, config.coordinator.cohorts_in_flight, usage, config.reward.width_key),
     )
 
 
