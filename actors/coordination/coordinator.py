@@ -45,6 +45,7 @@ from pipeline.runs.usage import CoordinatorUsage, RoleUsage
 from pipeline.strategies import STRATEGIES, StrategyConfig, Task
 from pipeline.strategies.task import report_nothing
 
+WAITING_SHARE = 4  # of the calls that a reward works on, one in so many waits for the next place to become free
 ModelCall = Callable[..., Awaitable[CallStats]]  # of a handle, its calls, its first slot and the requests
 
 
@@ -109,7 +110,8 @@ class SegmentCoordinator:
             num_sources = len({slot // self.slots.slots_per_actor for slot in slots}) if role == "reward" else 1
             queue = CohortQueue(role, slots, partial(call, handle, calls, slots.start), max(1, num_sources))
             if role == "reward":
-                queue.rows_per_call, queue.max_calls = self.traits.rows_per_call, self.traits.max_calls + 1
+                queue.rows_per_call = self.traits.rows_per_call
+                queue.max_calls = self.traits.max_calls + max(1, self.traits.max_calls // WAITING_SHARE)
             queues.append(queue)
         return queues
 

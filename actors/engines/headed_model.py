@@ -81,7 +81,8 @@ def load_custom_engine(
     head = own or find_head(section, model, section.head)
 
     def found() -> list[float]:
-        return [last_of(body, lambda hidden, i=i: head(hidden).flatten()[i], probe) for i in range(len(expected))]
+        numbers = [RewardEngine(body, lambda hidden: head(hidden).flatten(), ((i, 1.0),)) for i in range(len(expected))]
+        return [float(number.score(np.zeros(1, np.int32), [probe])[0][0]) for number in numbers]
 
     check_against_plain(model, found, expected)
     return RewardEngine(body, lambda hidden: head(hidden).flatten(), weights)
@@ -119,7 +120,7 @@ def own_head(section: CustomHeadReward, model: PreTrainedModel) -> nn.Module:
 
 
 def _tensors(model: str, prefix: str) -> Mapping[str, torch.Tensor]:
-    found = {}
+    found: dict[str, torch.Tensor] = {}
     for path in checkpoint_files(model):
         with safe_open(path, "pt") as file:
             found |= {key: file.get_tensor(key) for key in file.keys() if key.startswith(prefix)}  # noqa: SIM118

@@ -1,5 +1,5 @@
-"""Rewards: one file a kind, each with `traits`, `load` and `shown`, found by the kind's name; and where the kind is a
-model, `needs`."""
+"""Rewards: one file a kind, each with `traits`, `load` and `shown`, found by the kind's name, or by MODULES where that
+is the name of another module; and where the kind is a model, `needs`."""
 
 from functools import partial
 from importlib import import_module
@@ -14,6 +14,8 @@ from pipeline.records import PromptRow
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
+
+MODULES = {"judge": "chat_judge"}
 
 
 def traits_of(config: Decoding) -> RewardTraits:
@@ -59,4 +61,4 @@ def shown(config: Decoding, row: PromptRow) -> str:
 
 
 def _kind(reward: RewardConfig) -> Any:
-    return import_module(f"actors.rewards.{reward.kind}")
+    return import_module(f"actors.rewards.{MODULES.get(reward.kind, reward.kind)}")

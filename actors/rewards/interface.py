@@ -32,18 +32,20 @@ class RewardContext:
         engine: the shape of a cache; `slots` are the reward actor's own.
         prompt_as: how a text prompt is read.
         num_actors: reward actors of the run, which share what there is only once.
+        reply_folder: where what was paid for may be kept; None for nowhere.
     """
 
     policy: ModelConfig | None
     engine: EngineConfig
     prompt_as: PromptAs
     num_actors: int = 1
+    reply_folder: str | None = None
 
     @classmethod
     def of(cls, config: Decoding) -> "RewardContext":
         engine = config.engine if config.engine.slots is None else config.reward_engine
         num_actors = config.cluster.cells * config.cluster.rewards_per_cell
-        return cls(config.policy, engine, config.prompt_as, num_actors)
+        return cls(config.policy, engine, config.prompt_as, num_actors, config.reply_folder)
 
 
 @dataclass(frozen=True, slots=True)

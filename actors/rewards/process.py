@@ -135,7 +135,7 @@ def _word_tokens(section: ProcessReward, reader: StepReader) -> list[int]:
 def _reader(section: ProcessReward, context: RewardContext) -> StepReader:
     engine: Any = context.engine
     style = ChatStyle(section.template, section.drop_system, section.trust_remote_code)
-    reader = ChatReader("reward", section.model, context.prompt_as, engine.max_model_len, style)
+    reader = ChatReader("reward", section, context.prompt_as, engine.max_model_len, style)
     reader.check(reads_text=True)
     if section.tokenise == "whole" and not reader.runs.is_fast:
         raise ConfigError(f"reward.model {section.model!r} has no fast tokenizer, which tells where marks are")

@@ -128,6 +128,10 @@ class ServeConfig(AlignConfig):
         return cluster
 
     @property
+    def reply_folder(self) -> None:
+        return None
+
+    @property
     def served_name(self) -> str:
         """What requests call the model."""
         folder_or_name = self.policy.model or self.policy.backend

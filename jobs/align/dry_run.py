@@ -48,14 +48,22 @@ def dry_run(config: AlignConfig, plan: InputPlan, columns: InputColumns, run: Ru
         with placed_models(checked) as placed:
             config = config.loaded_as(placed.decoding)
             _show(console, "Memory", _memory_lines(config.engine, placed.pools))
-            absent = [m.model for m in (config.policy, *config.reward.models) if not is_at_hand(m)]
-            if absent or not rows:
-                why = f"{' and '.join(absent)} would have to be fetched first" if absent else "no rows"
-                _show(console, "Cost", [f"not probed: {why}"])
+            why_not = _why_not_probed(config, rows)
+            if why_not is not None:
+                _show(console, "Cost", [f"not probed: {why_not}"])
                 return
             with loaded_models(_one_cell(placed)) as models:
                 probe = run_probe(config, models.cells[0], rows, plan.num_rows)
             _show(console, "Cost", _cost_lines(config, probe, placed.reservation))
+
+
+def _why_not_probed(config: Decoding, rows: list[PromptRow]) -> str | None:
+    absent = [m.model for m in (config.policy, *config.reward.models) if not is_at_hand(m)]
+    if absent:
+        return f"{' and '.join(absent)} would have to be fetched first"
+    if config.reward.is_remote:
+        return f"it would ask {config.reward.title}, which may cost money"
+    return None if rows else "no rows"
 
 
 def _one_cell(placed: PlacedModels) -> PlacedModels:

@@ -102,9 +102,10 @@ def _win_line(comparison: Comparison) -> str:
 
 
 def _token_line(stage: StageMetrics) -> str:
+    through_reward = f", {stage.reward_tokens_per_row:.1f} through the reward model" if stage.reward.num_tokens else ""
     return (
-        f"{stage.response_tokens_per_row:.1f} kept per response; {stage.policy_tokens_per_row:.1f} through the policy, "
-        f"{stage.reward_tokens_per_row:.1f} through the reward model, prompt included"
+        f"{stage.response_tokens_per_row:.1f} kept per response; {stage.policy_tokens_per_row:.1f} through the policy"
+        f"{through_reward}, prompt included"
     )
 
 

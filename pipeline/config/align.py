@@ -3,9 +3,10 @@
 Nothing here imports Ray, torch or transformers, so a wrong key, type or path fails before anything heavy loads.
 """
 
+from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from pipeline.config.decoding import Decoding
 from pipeline.section import Section
@@ -45,6 +46,18 @@ class AlignConfig(Decoding, ColumnNames):
     )
     judge: Literal["embedded"] | None = Field(None, description="a judge of text for the summary's win-rate")
     dataset: DatasetConfig = DatasetConfig()
+
+    @property
+    def reply_folder(self) -> str | None:
+        return str(Path(self.output.removeprefix("file://")).expanduser().absolute() / "_run" / "replies")
+
+    @model_validator(mode="after")
+    def _can_keep_replies(self) -> "AlignConfig":
+        if self.reward.keeps_replies and "://" in self.output.removeprefix("file://"):
+            raise ValueError(
+                f"reward.cache: replies cannot be kept in output {self.output!r}; name a folder that all nodes see"
+            )
+        return self
 
     @field_validator("input", "output")
     @classmethod

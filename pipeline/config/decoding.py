@@ -92,6 +92,11 @@ class Decoding(Section):
         return not self.are_fake, bool(self.reward.models) and not self.reward.is_fake
 
     @property
+    def reply_folder(self) -> str | None:
+        """Where a reward may keep what it has paid for; None for nowhere."""
+        return None
+
+    @property
     def slots_per_cell(self) -> int:
         """Slots of all policies of a cell; `engine.slots` must be set."""
         assert self.engine.slots is not None

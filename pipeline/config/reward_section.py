@@ -38,9 +38,24 @@ class RewardSection(Section):
         return ()
 
     @property
+    def is_remote(self) -> bool:
+        """Whether it asks an endpoint of somebody else, which may cost money."""
+        return False
+
+    @property
+    def keeps_replies(self) -> bool:
+        """Whether it wants a folder of the run for what it has paid for."""
+        return False
+
+    @property
     def cpus(self) -> float:
         """CPUs that its actor asks Ray for."""
         return 0.0
+
+    @property
+    def width_key(self) -> str | None:
+        """The key that makes it faster where no GPU does; None where one does."""
+        return None
 
     def deciding(self) -> dict[str, Any]:
         """The keys that decide a score, as JSON."""

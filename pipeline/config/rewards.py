@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 
 from pydantic import Discriminator, Tag
 
-from pipeline.config.called_rewards import FunctionReward
+from pipeline.config.called_rewards import FunctionReward, JudgeReward
 from pipeline.config.model_rewards import (
     ClassifierReward,
     CustomHeadReward,
@@ -23,6 +23,7 @@ REWARD_SECTIONS: tuple[type[RewardSection], ...] = (
     CustomHeadReward,
     ProcessReward,
     FunctionReward,
+    JudgeReward,
 )
 DEFAULT_KIND = "classifier"
 

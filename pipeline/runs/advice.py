@@ -32,8 +32,10 @@ class Advice:
     sentence: str
 
 
-def advise(cluster: ClusterConfig, cohorts_in_flight: int, usage: CoordinatorUsage) -> Advice | None:
-    """From what the models did; None if they did nothing."""
+def advise(
+    cluster: ClusterConfig, cohorts_in_flight: int, usage: CoordinatorUsage, reward_key: str | None = None
+) -> Advice | None:
+    """From what the models did; None if they did nothing. `reward_key` makes a reward faster where no GPU does."""
     policy, reward = usage.policy, usage.reward
     if not policy.busy_s or not reward.busy_s:
         return None
@@ -45,13 +47,17 @@ def advise(cluster: ClusterConfig, cohorts_in_flight: int, usage: CoordinatorUsa
         "policy": min(max(more_policies / now - 1, 0.0), 1 / num_policies),
         "reward": min(max(more_rewards / now - 1, 0.0), 1 / num_rewards),
     }
-    busy = f"policy busy {policy.busy_fraction:.0%}, reward model {reward.busy_fraction:.0%}"
+    name = "reward model" if reward_key is None else "reward"
+    busy = f"policy busy {policy.busy_fraction:.0%}, {name} {reward.busy_fraction:.0%}"
     if max(policy.busy_fraction, reward.busy_fraction) < STARVED:
         sentence = f"{busy}: both wait, more GPUs would too; give them more rows (a longer input, engine.slots)"
         return Advice("none", 0.0, 0.0, sentence)
     is_policy = gains["policy"] >= gains["reward"]
     role: Literal["policy", "reward"] = "policy" if is_policy else "reward"
     other = "reward" if is_policy else "policy"
+    if reward_key is not None and reward.busy_fraction > policy.busy_fraction:
+        sentence = f"{busy}: the policy waits for the reward, which no GPU mends; raise reward.{reward_key}"
+        return Advice("reward", gains["reward"], gains["policy"], sentence)
     where = "to one more" if cluster.cells == 1 else "in every cell to one more"
     keys = {"policy": "cluster.policies_per_cell", "reward": "cluster.rewards_per_cell"}
     count = {"policy": num_policies, "reward": num_rewards}[role] + 1

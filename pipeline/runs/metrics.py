@@ -132,7 +132,7 @@ def measure_stage(config: Decoding, totals: OutputTotals, usages: UsageByCell, w
         cells=tuple(
             CellMetrics(cell, u.num_rows_done, u.slot_occupancy, u.policy, u.reward) for cell, u in usages.items()
         ),
-        advice=advise(config.cluster, config.coordinator.cohorts_in_flight, usage),
+        advice=advise(config.cluster, config.coordinator.cohorts_in_flight, usage, config.reward.width_key),
     )
 
 

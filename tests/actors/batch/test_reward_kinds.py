@@ -1,5 +1,7 @@
 """Whole runs with rewards that are no model: columns that come along, rows at fault, rows that are tried again."""
 
+import asyncio
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -11,6 +13,7 @@ from pipeline.dataset.plan import plan_input
 from pipeline.errors import InputError
 from pipeline.runs.directory import RunDirectory
 from tests.configs import fake_config
+from tests.endpoint import chat, serving
 
 pytestmark = pytest.mark.ray
 FUNCTION = """
@@ -53,3 +56,33 @@ def test_a_column_that_the_input_lacks_is_refused(tmp_path):
     reward = {"kind": "function", "function": f"{tmp_path}/mine.py:score"}
     with pytest.raises(InputError, match="reward: the input has no column 'wish'; did you mean 'wishes'"):
         run(tmp_path, reward=reward)
+
+
+def test_a_judge_is_as_busy_as_its_concurrency_allows_and_a_resume_pays_nothing_twice(ray_cluster, tmp_path):
+    """The judge answers nobody until all 16 places are taken, so that it would hang if one stayed empty."""
+    pq.write_table(pa.table({"prompt": [f"p{i}" for i in range(96)]}), tmp_path / "in.parquet")
+    waiting, released = [], asyncio.Event()
+
+    async def judge(path, body):
+        nonlocal released
+        waiting.append(body)
+        turn = released
+        if len(waiting) == 16:
+            waiting.clear()
+            turn.set()
+            released = asyncio.Event()
+        await turn.wait()
+        return chat(str(1 + len(body["messages"][0]["content"]) % 10))
+
+    keys = {"engine": {"slots": 64}, "strategy": {"name": "vanilla", "segment_size": 24}}
+    with serving(judge) as (endpoint, url):
+        reward = {"kind": "judge", "base_url": f"{url}/v1", "model": "m", "max_tries": 1, "timeout_s": 120}
+        _, rows = run(tmp_path, reward=reward, **keys)
+        assert [row["error_type"] for row in rows] == [None] * 96
+        assert endpoint.most == 16 and len(endpoint.requests) == 96
+        for part in (tmp_path / "out").glob("part-*.parquet"):
+            part.unlink()
+        (tmp_path / "out/_run/manifest.json").unlink()
+        _, again = run(tmp_path, reward=reward, **keys)
+    told = [[(row["response"], row["reward"]) for row in rows] for rows in (rows, again)]
+    assert told[0] == told[1] and len(endpoint.requests) == 96

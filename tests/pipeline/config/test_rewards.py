@@ -1,5 +1,7 @@
 """The kinds of rewards as a user writes them: one line for a mistake, and nothing of a user's code runs to find it."""
 
+import pickle
+
 import pytest
 
 from pipeline.config.function_source import find_function
@@ -81,6 +83,45 @@ def test_the_columns_of_a_function_are_read_off_its_source(config_of):
     asked = config_of("reward=function", "reward.function=mine.py:imported", "reward.input_columns=[a, b]")
     assert asked.reward.columns == ("a", "b")
     assert asked.reward.files == ("mine.py",)
+
+
+JUDGE = ["reward=judge", "reward.base_url=http://x/v1", "reward.model=m"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["reward.template=no.jinja"], r"reward\.template: 'no\.jinja' cannot be read: No such file"),
+        (["reward.template=broken.jinja"], r"reward\.template: line 2 is no Jinja: unexpected '}'"),
+        (
+            ["reward.template=unknown.jinja"],
+            r"template: uses 'answer', 'question'; a template may use messages,",
+        ),
+        (["reward.template=dynamic.jinja"], r"reads columns in another way than columns\.NAME"),
+        (["reward.api_key_env=NO_SUCH_KEY"], r"reward\.api_key_env: the environment variable NO_SUCH_KEY is not set"),
+        (["reward.scale=[5, 5]"], r"reward\.scale: must be \[least, greatest\]"),
+        (["reward.timeout_s=200"], r"may take 980 s by its own limits"),
+        (["output=s3://bucket/out"], r"reward\.cache: replies cannot be kept in output 's3://bucket/out'"),
+    ],
+)
+def test_a_mistake_about_a_judge_is_one_line(config_of, tmp_path, overrides, words):
+    (tmp_path / "broken.jinja").write_text("fine\n{{ prompt }")
+    (tmp_path / "unknown.jinja").write_text("{{ question }} {{ answer }} {{ prompt }}")
+    (tmp_path / "dynamic.jinja").write_text("{% for name in messages %}{{ columns[name] }}{% endfor %}")
+    with pytest.raises(ConfigError, match=words) as caught:
+        config_of(*JUDGE, *overrides)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_columns_of_a_template_are_read_off_it_and_it_travels_with_the_config(config_of, tmp_path):
+    (tmp_path / "rubric.jinja").write_text("{{ columns.answer }} {{ columns['my note'] }} {{ columns.answer | trim }}")
+    config = config_of(*JUDGE, "reward.template=rubric.jinja", "output=file:///somewhere/out")
+    assert config.reward.columns == ("answer", "my note") and config.reward.files == ("rubric.jinja",)
+    assert config.reply_folder == "/somewhere/out/_run/replies"
+    (tmp_path / "rubric.jinja").unlink()
+    there = pickle.loads(pickle.dumps(config)).reward
+    assert there.template_text.startswith("{{ columns.answer }}") and there.columns == ("answer", "my note")
+    assert config_of(*JUDGE, "output=s3://bucket/out", "reward.cache=/shared").reward.cache == "/shared"
 
 
 def test_a_module_without_python_source_has_no_signature():

@@ -41,6 +41,17 @@ def test_a_slow_reward_model_gets_it_less_the_part_that_every_call_costs():
     assert "in every cell to one more reward (cluster.rewards_per_cell=2)" in advice.sentence
 
 
+def test_a_slow_reward_that_takes_no_gpu_gets_none():
+    usage = CoordinatorUsage(policy=calls([(32, 0.1)] * 20, idle_s=0.9), reward=calls([(32, 1.0)] * 20))
+    advice = advise(ClusterConfig(), 2, usage, "concurrency")
+    assert advice.role == "reward" and "reward 100%" in advice.sentence
+    assert (
+        advice.sentence.endswith("which no GPU mends; raise reward.concurrency") and "next GPU" not in advice.sentence
+    )
+    fast = CoordinatorUsage(policy=calls([(32, 1.0)] * 20), reward=calls([(32, 0.1)] * 20, idle_s=0.9))
+    assert "cluster.policies_per_cell=2" in advise(ClusterConfig(), 2, fast, "concurrency").sentence
+
+
 def test_models_that_wait_for_rows_get_no_gpu():
     idle = CoordinatorUsage(policy=calls([(4, 0.1)] * 9, idle_s=0.3), reward=calls([(4, 0.1)] * 9, idle_s=0.4))
     advice = advise(ClusterConfig(), 2, idle)

@@ -58,7 +58,9 @@ def test_a_rewards_own_files_are_covered_and_its_speed_is_not(root):
         config = fake_config(input=str(root / "in.parquet"), output=str(root / "out"), reward=function | keys)
         return RunDirectory.open(config, plan_input(config.input, 4, None), Sources(root, ("records.py",)))
 
-    opened("def score(completions): ...").aligned.shards.create_directory()
+    run = opened("def score(completions): ...")
+    with run.held(print):
+        run.aligned.shards.create_directory()
     (root / "out/_run/shards/shard-00000000.parquet").write_bytes(b"rows")
     opened("def score(completions): ...", processes=4, num_cpus=2, timeout_s=3, rows_per_call=1)
     with pytest.raises(OutputError, match=r"Changed: reward files was \['other.py, digest \w+'\], now \['other.py, "):
