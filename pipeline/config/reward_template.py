@@ -45,10 +45,11 @@ def template_columns(template: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(read))
 
 
-def _column(node: nodes.Getattr | nodes.Getitem) -> str | None:
+def _column(node: nodes.Expr) -> str | None:
+    assert isinstance(node, nodes.Getattr | nodes.Getitem)
     if not (isinstance(node.node, nodes.Name) and node.node.name == "columns"):
         return None
     if isinstance(node, nodes.Getattr):
         return node.attr
-    is_name = isinstance(node.arg, nodes.Const) and isinstance(node.arg.value, str)
-    return node.arg.value if is_name else None
+    key = node.arg.value if isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Const) else None
+    return key if isinstance(key, str) else None
