@@ -53,7 +53,7 @@ def load_token_classifier(
 
 def load_word_judge(section: ProcessReward, engine: EngineConfig, tokens: Sequence[int]) -> StepEngine:
     """Softmax of the good word against the bad one after each token; raises ConfigError as above."""
-    model = load_model(AutoModelForCausalLM, section, **load_options(section))
+    model = load_model("reward", AutoModelForCausalLM, section, **load_options(section))
     probe = probe_tokens(model)
     own = plain_output(model, probe).logits[0][:, list(tokens)].float().softmax(-1)[:, 0]
     head = WordHead(model, tokens)

@@ -76,15 +76,14 @@ def needs(section: ProcessReward, config: "PreTrainedConfig", context: RewardCon
 
 def load(section: ProcessReward, context: RewardContext) -> StepwiseReward:
     """The reader and the model."""
-    from transformers import AutoConfig
-
-    from actors.engines.step_models import load_token_classifier, load_word_judge  # imports torch
+    from actors.engines.model_classes import own_config  # imports torch
+    from actors.engines.step_models import load_token_classifier, load_word_judge
 
     reader = _reader(section, context)
     if section.words is not None:
         engine = load_word_judge(section, context.engine, _word_tokens(section, reader))
     else:
-        config = AutoConfig.from_pretrained(section.model, trust_remote_code=section.trust_remote_code)
+        config = own_config(section)
         name, label = _class_name(section, config), _label(section, config)
         engine = load_token_classifier(section, context.engine, name, label)
     return StepwiseReward(reader, engine, section.aggregation)
@@ -135,7 +134,7 @@ def _word_tokens(section: ProcessReward, reader: StepReader) -> list[int]:
 def _reader(section: ProcessReward, context: RewardContext) -> StepReader:
     engine: Any = context.engine
     style = ChatStyle(section.template, section.drop_system, section.trust_remote_code)
-    reader = ChatReader("reward", section.model, context.prompt_as, engine.max_model_len, style)
+    reader = ChatReader("reward", section, context.prompt_as, engine.max_model_len, style)
     reader.check(reads_text=True)
     if section.tokenise == "whole" and not reader.runs.is_fast:
         raise ConfigError(f"reward.model {section.model!r} has no fast tokenizer, which tells where marks are")

@@ -81,7 +81,7 @@ class StepReader:
 
     def _apart(self, prompt: TokenArray, pieces: list[Piece]) -> tuple[TokenArray, list[int | None]]:
         """Each piece tokenised by itself."""
-        parts, ends = [prompt], []
+        parts, ends = [prompt], list[int | None]()
         for piece in pieces:
             ids = self.reader.tokenizer(piece.text, add_special_tokens=False, split_special_tokens=piece.is_content)[
                 "input_ids"
