@@ -21,11 +21,11 @@ def checkpoint_keys(model: str) -> frozenset[str] | None:
     return None
 
 
-def checkpoint_files(model: str) -> list[Path]:
+def checkpoint_files(model: str, revision: str | None) -> list[Path]:
     """A checkpoint's files of safetensors; those of a name that is no folder are fetched if need be."""
     folder = Path(model).expanduser()
     if not folder.is_dir():
-        folder = Path(snapshot_download(model, allow_patterns=["*.safetensors"]))
+        folder = Path(snapshot_download(model, revision=revision, allow_patterns=["*.safetensors"]))
     return sorted(folder.glob("*.safetensors"))
 
 

@@ -1,7 +1,7 @@
 """A body and a head that are found by name or made of a class of one's own."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from actors.engines.checkpoint_keys import checkpoint_files
 from actors.engines.model_classes import model_class
 from actors.engines.plain_check import check_against_plain, plain_output, probe_tokens
 from actors.engines.pretrained import load_model, load_options, make_body, packed
-from actors.engines.reward_engine import Body, RewardEngine, weighted
+from actors.engines.reward_engine import RewardEngine, weighted
 from pipeline.config.decoding import EngineConfig
 from pipeline.config.model_rewards import CustomHeadReward, HeadModel
 from pipeline.errors import ConfigError
@@ -80,18 +80,15 @@ def load_custom_engine(
     body = make_body(packed(model), section, engine)
     head = own or find_head(section, model, section.head)
 
+    def flat_head(hidden: torch.Tensor) -> torch.Tensor:
+        return head(hidden).flatten()
+
     def found() -> list[float]:
-        numbers = [RewardEngine(body, lambda hidden: head(hidden).flatten(), ((i, 1.0),)) for i in range(len(expected))]
+        numbers = [RewardEngine(body, flat_head, ((place, 1.0),)) for place in range(len(expected))]
         return [float(number.score(np.zeros(1, np.int32), [probe])[0][0]) for number in numbers]
 
     check_against_plain(model, found, expected)
-    return RewardEngine(body, lambda hidden: head(hidden).flatten(), weights)
-
-
-def last_of(body: Body, read: Callable[[torch.Tensor], torch.Tensor], tokens: TokenArray) -> float:
-    """One number at the last of some tokens."""
-    engine = RewardEngine(body, lambda hidden: read(hidden).reshape(1))
-    return float(engine.score(np.zeros(1, np.int32), [tokens])[0][0])
+    return RewardEngine(body, flat_head, weights)
 
 
 @torch.inference_mode()
@@ -109,7 +106,7 @@ def own_head(section: CustomHeadReward, model: PreTrainedModel) -> nn.Module:
     assert section.head_class is not None
     head = model_class(section.head_class)(model.config)
     prefix = f"{section.head}."
-    weights = {key.removeprefix(prefix): value for key, value in _tensors(section.model, prefix).items()}
+    weights = {key.removeprefix(prefix): value for key, value in _tensors(section, prefix).items()}
     try:
         head.load_state_dict(weights)
     except RuntimeError as error:
@@ -119,9 +116,9 @@ def own_head(section: CustomHeadReward, model: PreTrainedModel) -> nn.Module:
     return head.to(model.device, model.dtype).eval().requires_grad_(False)
 
 
-def _tensors(model: str, prefix: str) -> Mapping[str, torch.Tensor]:
+def _tensors(section: CustomHeadReward, prefix: str) -> Mapping[str, torch.Tensor]:
     found: dict[str, torch.Tensor] = {}
-    for path in checkpoint_files(model):
+    for path in checkpoint_files(section.model, section.revision):
         with safe_open(path, "pt") as file:
             found |= {key: file.get_tensor(key) for key in file.keys() if key.startswith(prefix)}  # noqa: SIM118
     return found

@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
+from pipeline.config.model_rewards import RewardModel
 from pipeline.errors import ConfigError
 
 
@@ -26,6 +27,12 @@ def model_class(name: str) -> Any:
         return getattr(module, attribute)
     except (ImportError, AttributeError, OSError, SyntaxError) as error:
         raise ConfigError(f"no class {name!r}: {type(error).__name__}: {error}") from None
+
+
+def own_config(section: RewardModel) -> PreTrainedConfig:
+    """A reward's model's own config."""
+    trusts = section.trust_remote_code
+    return AutoConfig.from_pretrained(section.model, revision=section.revision, trust_remote_code=trusts)
 
 
 def shape_only(name: str, config: PreTrainedConfig, dtype: str, trust_remote_code: bool = False) -> PreTrainedModel:

@@ -39,8 +39,9 @@ def needs(section: CustomHeadReward, config: "PreTrainedConfig", context: Reward
 def load(section: CustomHeadReward, context: RewardContext) -> PrefixReward:
     """The reader and the model."""
     from actors.engines.headed_model import load_custom_engine  # imports torch
+    from actors.engines.model_classes import own_config
 
-    config = _own_config(section)
+    config = own_config(section)
     weights = head_weights(section.model, section, config)
     engine = load_custom_engine(section, context.engine, _class_name(section, config), weights)
     return PrefixReward(_reader(section, context, config), engine)
@@ -48,7 +49,9 @@ def load(section: CustomHeadReward, context: RewardContext) -> PrefixReward:
 
 def shown(section: CustomHeadReward, context: RewardContext, row: PromptRow) -> str:
     """What the model reads of a row."""
-    return _reader(section, context, _own_config(section)).shown(row)
+    from actors.engines.model_classes import own_config  # imports torch
+
+    return _reader(section, context, own_config(section)).shown(row)
 
 
 def _class_name(section: CustomHeadReward, config: "PreTrainedConfig") -> str:
@@ -69,9 +72,3 @@ def _reader(section: CustomHeadReward, context: RewardContext, config: "PreTrain
     reads_text = traits(section, context).reads_text
     slots, length = engine.slots or 1, engine.max_model_len or 2**31
     return ConversationReader(reader, reads_text, section.close_turn, length, 4 * slots, last)
-
-
-def _own_config(section: CustomHeadReward) -> "PreTrainedConfig":
-    from transformers import AutoConfig
-
-    return AutoConfig.from_pretrained(section.model, trust_remote_code=section.trust_remote_code)

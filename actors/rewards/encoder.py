@@ -8,8 +8,9 @@ import time
 import numpy as np
 import numpy.typing as npt
 import torch
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
+from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 
+from actors.engines.model_classes import own_config
 from actors.engines.pretrained import load_model, load_options, packed
 from actors.engines.reward_engine import weighted
 from actors.engines.shapes import MIN_ROWS, SHAPES, rounded_up
@@ -106,8 +107,7 @@ def load(section: EncoderReward, context: RewardContext) -> PairReward:
 
 def shown(section: EncoderReward, context: RewardContext, row: PromptRow) -> str:
     """What the model reads of a row, as its tokenizer gives it back."""
-    config = AutoConfig.from_pretrained(section.model, trust_remote_code=section.trust_remote_code)
-    reader = PairReader(section, config)
+    reader = PairReader(section, own_config(section))
     place = "xqzx"  # a word that stays one in every tokenizer's way of writing
     pairs, faults = reader.read(ScoreCohort.of_texts([row], [place], [True]))
     if faults:

@@ -76,15 +76,14 @@ def needs(section: ProcessReward, config: "PreTrainedConfig", context: RewardCon
 
 def load(section: ProcessReward, context: RewardContext) -> StepwiseReward:
     """The reader and the model."""
-    from transformers import AutoConfig
-
-    from actors.engines.step_models import load_token_classifier, load_word_judge  # imports torch
+    from actors.engines.model_classes import own_config  # imports torch
+    from actors.engines.step_models import load_token_classifier, load_word_judge
 
     reader = _reader(section, context)
     if section.words is not None:
         engine = load_word_judge(section, context.engine, _word_tokens(section, reader))
     else:
-        config = AutoConfig.from_pretrained(section.model, trust_remote_code=section.trust_remote_code)
+        config = own_config(section)
         name, label = _class_name(section, config), _label(section, config)
         engine = load_token_classifier(section, context.engine, name, label)
     return StepwiseReward(reader, engine, section.aggregation)
