@@ -226,10 +226,13 @@ class SlotModel:
 
 
 def body_of(model: PreTrainedModel) -> PreTrainedModel:
-    """The part of a model that gives hidden states; raises ConfigError when there is none, or more than one."""
+    """The part of a model that gives hidden states, the model itself where it has no head; raises ConfigError when
+    there are more than one."""
     if model.base_model is not model:
         return model.base_model
     parts = [part for part in model.children() if isinstance(part, PreTrainedModel)]
+    if not parts and model.get_output_embeddings() is None and not hasattr(model, "score"):
+        return model
     if len(parts) != 1:
         raise ConfigError(f"{model.config.model_type} has {len(parts)} models below its head instead of one")
     return parts[0]

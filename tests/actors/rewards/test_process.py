@@ -9,6 +9,7 @@ from actors.rendering.chat import ChatReader
 from actors.rewards.interface import RewardContext
 from actors.rewards.process import AGGREGATIONS, load, needs, shown
 from pipeline.config.decoding import EngineConfig
+from pipeline.config.model import ModelConfig
 from pipeline.config.model_rewards import ProcessReward
 from pipeline.errors import ConfigError
 from pipeline.records import PromptRow
@@ -71,7 +72,7 @@ def test_a_special_mark_is_read_as_in_the_whole_text(tmp_path, family, attention
     folder, tokenizer = saved(tmp_path, CLASSIFIER, family), trained(family)
     reward = load(section(folder, **SEP, aggregation="min", attn_implementation=attention), CONTEXT)
     mark, seen = tokenizer.convert_tokens_to_ids("[SEP]"), []
-    for text, found in walked(reward, ChatReader("policy", folder, "raw", None)):
+    for text, found in walked(reward, ChatReader("policy", ModelConfig(model=str(folder)), "raw", None)):
         whole = FRAME + "".join(step + "[SEP]" for step in steps_of(text))
         ids = tokenizer(whole, add_special_tokens=False).input_ids
         expected = plain(folder, CLASSIFIER, ids, [i for i, token in enumerate(ids) if token == mark])
@@ -84,7 +85,7 @@ def test_a_mark_of_ordinary_text_is_read_by_two_words(tmp_path):
     folder, tokenizer = saved(tmp_path, CAUSAL), trained("bpe")
     reward = load(section(folder, **SHEPHERD, aggregation="product"), CONTEXT)
     words, seen = [tokenizer.convert_tokens_to_ids(word) for word in "+-"], []
-    for text, found in walked(reward, ChatReader("policy", folder, "raw", None)):
+    for text, found in walked(reward, ChatReader("policy", ModelConfig(model=str(folder)), "raw", None)):
         whole, ends = FRAME, []
         for number, step in enumerate(steps_of(text)):
             whole += ("\n" if number else "") + step + " +-"
@@ -145,7 +146,7 @@ def test_only_what_is_new_is_read_and_a_step_taken_back_costs_nothing(tmp_path):
 def test_a_score_has_the_same_bits_after_any_history(tmp_path):
     folder = saved(tmp_path, CLASSIFIER)
     reward, fresh = (load(section(folder, **SEP, aggregation="mean"), CONTEXT) for _ in range(2))
-    for text, found in walked(reward, ChatReader("policy", folder, "raw", None)):
+    for text, found in walked(reward, ChatReader("policy", ModelConfig(model=str(folder)), "raw", None)):
         fresh.engine.body.table.clear()
         assert fresh.score(cohort_of([2], [ROW], [text], [False])).rewards_R[0] == found
 

@@ -10,6 +10,7 @@ from actors.rendering.chat import ChatReader
 from actors.rewards.interface import RewardContext
 from actors.rewards.token_logit import load, needs, shown
 from pipeline.config.decoding import EngineConfig
+from pipeline.config.model import ModelConfig
 from pipeline.config.model_rewards import TokenLogitReward
 from pipeline.errors import ConfigError
 from pipeline.records import PromptRow
@@ -62,7 +63,7 @@ def asked(row, text, wrapped=True):
 def test_the_difference_of_two_words_equals_the_plain_logits(judge, request):
     family = request.node.callspec.params["judge"][0]
     reward = load(section(judge), CONTEXT)
-    policy, seen = ChatReader("policy", str(judge), "raw", None), []
+    policy, seen = ChatReader("policy", ModelConfig(model=str(judge)), "raw", None), []
     for slots, responses in random_walk(policy.tokenizer, num_slots=6, rounds=8, seed=6):
         texts = [answer_text(policy.text(r), (), False).replace("<|end|>", "").replace("[SEP]", "") for r in responses]
         scores = reward.score(cohort_of(slots, [ROWS[0]] * len(slots), texts, [False] * len(slots)))

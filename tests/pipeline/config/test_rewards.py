@@ -49,7 +49,7 @@ def test_another_kind_starts_its_section_anew(config_of):
     ("overrides", "words"),
     [
         (["reward.closeturn=never"], r"reward\.closeturn: unknown key; did you mean 'reward\.close_turn'"),
-        (["reward=functoin"], r"reward\.kind: must be one of classifier, function.*did you mean 'function'"),
+        (["reward=functoin"], r"reward\.kind: must be one of classifier, .*function.*did you mean 'function'"),
         (["reward.kind=[1]"], r"reward\.kind: must be one of classifier"),
         (["reward=function"], r"reward\.function: required, but not given"),
         (["reward.function=a.py:b"], r"reward\.function: reward 'classifier' has no such key"),
