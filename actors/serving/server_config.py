@@ -7,6 +7,7 @@ from pydantic import Field, field_validator
 
 from pipeline.config.align import AlignConfig
 from pipeline.config.cluster import ClusterConfig
+from pipeline.config.reward_section import RewardSection
 from pipeline.section import Fraction, Section
 from pipeline.strategies import ALL
 
@@ -126,6 +127,14 @@ class ServeConfig(AlignConfig):
         if cluster.cells > 1:
             raise ValueError("a server is one cell; start several behind a proxy")
         return cluster
+
+    @field_validator("reward")
+    @classmethod
+    def _reads_no_columns(cls, reward: RewardSection) -> RewardSection:
+        if reward.columns:
+            asked = ", ".join(map(repr, reward.columns))
+            raise ValueError(f"{reward.title} reads the input columns {asked}, which no request has")
+        return reward
 
     @property
     def reply_folder(self) -> None:

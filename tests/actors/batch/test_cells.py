@@ -40,7 +40,8 @@ class CountingPolicy(FakePolicy):
 class CountingReward:
     def __init__(self, config, engine):
         self.reward, self.sizes = load_reward(config, RewardContext(None, engine, "user_message")), []
-        self.reward.reader.reads_text = False
+        with self.reward.holder.engine() as held:
+            held.reader.reads_text = False
 
     def score(self, cohort):
         self.sizes.append(len(cohort))

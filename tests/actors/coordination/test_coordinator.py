@@ -12,6 +12,7 @@ from actors.coordination.coordinator import SegmentCoordinator
 from actors.engines.fakes import FakePolicy, FakeReward
 from actors.engines.policy_engine import PolicyEngine
 from actors.engines.reward_engine import RewardEngine
+from actors.engines.slot_model import SlotModel
 from pipeline.config.align import AlignConfig
 from pipeline.errors import ModelError
 from pipeline.records import PromptRow
@@ -225,7 +226,8 @@ class TokenPrompts:
 
 
 def real_engines(config):
-    reward = RewardEngine(reward_model("llama"), config.engine)
+    model = reward_model("llama")
+    reward = RewardEngine(SlotModel(model, config.engine), model.score)
     limit = config.engine.max_model_len
     return PolicyEngine(causal_model("llama"), config.engine, (1,)), prefix_reward(TokenPrompts(), reward, limit)
 

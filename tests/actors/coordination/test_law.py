@@ -17,6 +17,7 @@ from actors.coordination.coordinator import SegmentCoordinator
 from actors.engines.packed_linear import pack_linears
 from actors.engines.policy_engine import PolicyEngine
 from actors.engines.reward_engine import RewardEngine
+from actors.engines.slot_model import SlotModel
 from pipeline.config.align import AlignConfig
 from pipeline.records import PromptRow
 from tests.handles import LocalHandle, prefix_reward
@@ -98,7 +99,11 @@ def draw_blocks(policy, reward, threshold, proposals, num_draws):
     )
     handles = [
         LocalHandle(PolicyEngine(policy, config.engine, (END,))),
-        LocalHandle(prefix_reward(OnePrompt(), RewardEngine(reward, config.engine), config.engine.max_model_len)),
+        LocalHandle(
+            prefix_reward(
+                OnePrompt(), RewardEngine(SlotModel(reward, config.engine), reward.score), config.engine.max_model_len
+            )
+        ),
     ]
 
     async def run():

@@ -192,7 +192,10 @@ def test_more_than_may_be_under_way_is_told_to_come_back():
 def chat_request(**fields):
     """The bytes of a request, for clients that behave as no library does."""
     body = json.dumps({"messages": HELLO} | fields).encode()
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = (
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
     return head.encode() + body
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from actors.coordination.stopping import end_at_stop
 from actors.rendering.bytes import ByteReader
+from actors.rendering.prompt_reader import messages_of
 from actors.serving.answer_plan import plan_chat
 from actors.serving.api_errors import ApiError
 from actors.serving.prompt_queue import CHARACTERS_PER_TOKEN, PromptQueue, with_prompts
@@ -30,12 +31,12 @@ class RecordingReader(ByteReader):
         self.may_go_on.set()
         self.has_begun = threading.Event()
 
-    def tokens(self, text):
-        self.read.append(len(text))
+    def prompt_tokens(self, row):
+        self.read.append(sum(len(message["content"]) for message in messages_of(row)))
         self.threads.add(threading.current_thread())
         self.has_begun.set()
         self.may_go_on.wait(30)
-        return super().tokens(text)
+        return super().prompt_tokens(row)
 
 
 def row(text):

@@ -105,7 +105,8 @@ def test_requests_with_the_ids_of_batch_rows_get_the_batchs_responses(embedded_o
 
 def test_hostile_requests_get_a_4xx_or_an_answer(server, client):
     def ask(body):
-        request = urllib.request.Request(f"{server.url}/v1/chat/completions", body, method="POST")
+        json_type = {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"{server.url}/v1/chat/completions", body, json_type, method="POST")
         try:
             with urllib.request.urlopen(request, timeout=60) as reply:
                 status, text = reply.status, reply.read().decode()
@@ -126,7 +127,10 @@ def test_hostile_requests_get_a_4xx_or_an_answer(server, client):
 def test_streams_that_nobody_reads_hold_up_nobody_else(server, client):
     host, port = server.url.removeprefix("http://").split(":")
     body = json.dumps({"messages": QUESTION, "stream": True, "n": 8, "max_tokens": 256}).encode()
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    head = (
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    ).encode()
     with contextlib.ExitStack() as readers:
         for _ in range(4):
             reader = readers.enter_context(socket.create_connection((host, int(port))))
