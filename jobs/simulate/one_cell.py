@@ -7,10 +7,11 @@ import numpy as np
 
 from actors.coordination.coordinator import SegmentCoordinator
 from actors.engines.fakes import FakePolicy
-from actors.rewards import load_reward
+from actors.rewards.classifier import load as load_classifier
 from actors.rewards.interface import RewardContext
 from jobs.simulate.virtual_time import VirtualModel, VirtualTimeLoop
 from pipeline.config.decoding import Decoding
+from pipeline.config.model_rewards import ClassifierReward
 from pipeline.records import PromptRow
 from pipeline.runs.usage import CoordinatorUsage
 
@@ -39,7 +40,8 @@ def _virtual_policy(config: Decoding, hop_s: float) -> VirtualModel:
 
 
 def _virtual_reward(config: Decoding, hop_s: float) -> VirtualModel:
-    reward = load_reward(config.reward, RewardContext.of(config))
+    assert isinstance(config.reward, ClassifierReward)
+    reward = load_classifier(config.reward, RewardContext.of(config))
     return VirtualModel(reward, reward.engine, hop_s)
 
 
