@@ -139,7 +139,7 @@ def test_a_stop_sequence_is_found_with_few_decodings():
         decoded.append(len(tokens))
         return bytes(tokens.tolist()).decode()
 
-    whole = ByteReader().tokens("y" * 700 + "STOP" + "y" * 320)
+    whole = ByteReader().prompt_tokens(row("y" * 700 + "STOP" + "y" * 320))
     segment = end_at_stop(Segment(whole, False), whole[:0], ("STOP",), text)
     assert (len(segment.tokens), segment.finished) == (704, True)
     assert len(decoded) <= 12
