@@ -7,11 +7,11 @@ import numpy as np
 
 from actors.coordination.coordinator import SegmentCoordinator
 from actors.engines.backends import load_engine
-from actors.models.engine_holder import EngineHolder
 from actors.models.policy import PolicyActor
 from actors.models.reward import RewardActor
 from actors.rewards.classifier import PrefixReward
 from actors.rewards.conversations import ConversationReader
+from actors.rewards.held import HeldReward
 from actors.rewards.interface import RewardTraits
 from jobs.benchmark.measurement import Measurement, ProcessUsage, Stopwatch, lockstep_measurement, process_usage
 from jobs.benchmark.workload import Lockstep, Workload
@@ -34,7 +34,7 @@ class MeasuredRewardActor(RewardActor):
     def __init__(self, config: ClassifierReward, engine: EngineConfig) -> None:
         assert engine.slots is not None and engine.max_model_len is not None
         reader = ConversationReader(TokenPrompts(), False, "never", engine.max_model_len, 4 * engine.slots)
-        self.holder = EngineHolder("reward", lambda: PrefixReward(reader, load_engine("reward", config, engine)))
+        self.reward = HeldReward(lambda: PrefixReward(reader, load_engine("reward", config, engine)))
 
     def usage(self) -> ProcessUsage:
         return process_usage("reward")

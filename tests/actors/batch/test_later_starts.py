@@ -10,8 +10,11 @@ from transformers import AutoConfig
 
 from actors.batch.deciding_sources import DECIDING_SOURCES
 from actors.batch.run import run_align
+from actors.rewards.interface import ModelNeeds
+from actors.rewards.model_checks import CLASSIFIER
 from actors.startup import memory_pools
 from actors.startup.engine_shape import USABLE_FRACTION, MemoryPool
+from actors.startup.model_limits import POLICY_NEEDS
 from actors.startup.model_sizes import model_memory
 from jobs.chaos.error_rows import inject_error_rows
 from pipeline.dataset.columns import check_columns
@@ -29,8 +32,8 @@ OURS = ["id", "response", "reward", "segments", "error_type"]
 def enough_for(config, slots, max_model_len):
     """Free bytes that just hold this shape."""
     memories = {
-        role: model_memory(role, getattr(config, role), AutoConfig.from_pretrained(ASSETS / role), "cpu")
-        for role in ("policy", "reward")
+        role: model_memory(role, getattr(config, role), AutoConfig.from_pretrained(ASSETS / role), "cpu", needs)
+        for role, needs in (("policy", POLICY_NEEDS), ("reward", ModelNeeds(CLASSIFIER)))
     }
     return int(MemoryPool(memories, 0).total_bytes(slots, max_model_len) / USABLE_FRACTION) + 1
 

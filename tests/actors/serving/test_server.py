@@ -71,7 +71,7 @@ class ServerProcess:
 
 @pytest.fixture(scope="module")
 def server():
-    server = ServerProcess(f"serve.max_ongoing_requests={LIMIT}", "serve.max_client_share=1", "serve.allow=all")
+    server = ServerProcess(f"serve.max_ongoing_requests={LIMIT}", "serve.limits.max_client_share=1", "serve.allow=all")
     try:
         server.wait_until_ready()
         yield server

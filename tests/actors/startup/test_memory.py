@@ -46,7 +46,9 @@ def test_a_cohort_too_large_is_halved_until_it_fits_and_stays_small(role):
     if role == "policy":
         tight = policy = TightPolicy(config.policy, config.engine)
     else:
-        tight = reward.engine = TightReward(config.reward, config.engine)
+        tight = TightReward(config.reward, config.engine)
+        with reward.holder.engine() as held:
+            held.engine = tight
     results, _ = align_all(config, rows, (policy, reward))
     assert [outcome(r) for r in results] == [outcome(r) for r in expected]
     too_large = [size for size in tight.sizes if size > tight.room]

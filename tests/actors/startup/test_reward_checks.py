@@ -23,7 +23,7 @@ def checked(*overrides):
 
 def refused(folder, words, *overrides):
     with pytest.raises(ConfigError, match=words) as caught:
-        checked(f"reward.model={folder}", *overrides)
+        checked(*overrides, f"reward.model={folder}")
     assert "\n" not in str(caught.value) and str(folder) in str(caught.value)
 
 
@@ -80,7 +80,7 @@ def test_an_encoder_is_no_classifier_nor_a_classifier_an_encoder(tmp_path, class
     refused(folder, r"has no `score` head; an encoder is reward\.kind: encoder", "reward.label=0")
     refused(classifier, r"is a decoder.*reward\.kind: classifier", "reward.kind=encoder")
     refused(folder, "has 3 labels", "reward.kind=encoder")
-    facts = checked(f"reward.model={folder}", "reward.kind=encoder", "reward.label=POSITIVE").model_configs
+    facts = checked("reward.kind=encoder", f"reward.model={folder}", "reward.label=POSITIVE").model_configs
     assert not facts[1].needs.keeps_slots, "and its 66 positions bound no prompt"
 
 
