@@ -14,7 +14,7 @@ from pipeline.records import TokenArray
 
 LONGEST, SHORTEST, NUM_STEPS = 24, 3, 2
 PROMPTS = ("long", "shared", "short")  # the sequences that a policy draws more tokens for
-WORKS = "it cannot be run; docs/models.md lists the architectures that can"
+WORKS = "it cannot be run; decoders like Llama, Qwen3, Mistral, Gemma 3 and GPT-2 can"
 MAX_REASON_CHARACTERS = 200
 
 
