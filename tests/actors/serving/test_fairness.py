@@ -211,7 +211,7 @@ def test_a_request_that_has_nothing_when_its_time_is_up_says_so():
 
         async def both():
             async with openai.AsyncOpenAI(base_url=url + "/v1", api_key="none", max_retries=0) as client:
-                asked = [client.chat.completions.create(model="fake", messages=HELLO) for _ in range(2)]
+                asked = [client.chat.completions.create(model="fake", messages=HELLO, seed=3) for _ in range(2)]
                 return await asyncio.gather(*asked, return_exceptions=True)
 
         errors = sorted(asyncio.run(both()), key=lambda error: error.code)
@@ -222,7 +222,7 @@ def test_a_request_that_has_nothing_when_its_time_is_up_says_so():
 
 def test_an_answer_that_had_no_turn_is_empty_where_another_has_text():
     with http_server(slow_config(slots=1, max_request_s=1.5)) as (url, _), client_of(url) as client:
-        reply = client.chat.completions.create(model="fake", messages=HELLO, n=2)
+        reply = client.chat.completions.create(model="fake", messages=HELLO, n=2, seed=3)
         assert [choice.finish_reason for choice in reply.choices] == ["length", "length"]
         assert [bool(choice.message.content) for choice in reply.choices] == [True, False]
         assert all(one["cut_off"] for one in reply.stars["choices"])
