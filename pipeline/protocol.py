@@ -3,6 +3,7 @@
 Everything is numpy, because numpy crosses Ray at half the cost of torch tensors. Suffixes: R rows, T tokens.
 """
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -89,6 +90,12 @@ class CallStats:
     sampling_s: float = 0.0
     shared_busy_s: float | None = None
     can_be_joined: bool = False
+
+    @classmethod
+    def of_prefill(cls, pushed_tokens_R: npt.NDArray[np.int32], started_s: float) -> "CallStats":
+        """A call that ends now and did nothing but read."""
+        ended_s = time.time()
+        return cls(pushed_tokens_R, started_s, ended_s, prefill_s=ended_s - started_s)
 
     def of_rows(self, pushed_tokens_R: npt.NDArray[np.int32]) -> "CallStats":
         """The same call with other rows' counts."""

@@ -170,8 +170,7 @@ class OwnForward:
         found = [self._numbers(prefix).double().cpu().numpy()[None] for prefix in prefixes]
         rewards_R = np.array([weighted(numbers, self.weights)[0] for numbers in found])
         pushed_R = np.array([len(prefix) for prefix in prefixes], np.int32)
-        ended_s = time.time()
-        return rewards_R, CallStats(pushed_R, started_s, ended_s, prefill_s=ended_s - started_s)
+        return rewards_R, CallStats.of_prefill(pushed_R, started_s)
 
     @torch.inference_mode()
     def _numbers(self, tokens: TokenArray) -> torch.Tensor:

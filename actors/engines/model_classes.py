@@ -11,7 +11,7 @@ import torch
 import transformers
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
-from pipeline.config.model_rewards import RewardModel
+from pipeline.config.model import ModelConfig
 from pipeline.errors import ConfigError
 
 
@@ -29,20 +29,20 @@ def model_class(name: str) -> Any:
         raise ConfigError(f"no class {name!r}: {type(error).__name__}: {error}") from None
 
 
-def own_config(section: RewardModel) -> PreTrainedConfig:
-    """A reward's model's own config."""
-    trusts = section.trust_remote_code
+def own_config(section: ModelConfig) -> PreTrainedConfig:
+    """A model's own config; raises OSError or ValueError where there is none."""
+    trusts = section.trusts_code
     return AutoConfig.from_pretrained(section.model, revision=section.revision, trust_remote_code=trusts)
 
 
-def shape_only(name: str, config: PreTrainedConfig, dtype: str, trust_remote_code: bool = False) -> PreTrainedModel:
-    """A model without weights: as large as they say, and holding nothing."""
-    cls = model_class(name)
+def shape_only(name: str, config: PreTrainedConfig, section: ModelConfig) -> PreTrainedModel:
+    """A section's model without weights: as large as they say, and holding nothing."""
+    cls, dtype = model_class(name), getattr(torch, section.dtype)
     with torch.device("meta"):
         if hasattr(cls, "from_config"):
-            options = {"trust_remote_code": True} if trust_remote_code else {}
-            return cls.from_config(config, dtype=getattr(torch, dtype), **options)
-        return cls(config).to(getattr(torch, dtype))
+            options = {"trust_remote_code": True} if section.trusts_code else {}
+            return cls.from_config(config, dtype=dtype, **options)
+        return cls(config).to(dtype)
 
 
 def _module(place: str) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from actors.engines.plain_check import plain_output
 from pipeline.errors import ConfigError
 from pipeline.records import TokenArray
 
@@ -79,8 +80,7 @@ def _special_ids(config: dict[str, Any]) -> set[int]:
 
 def _logits(model: PreTrainedModel, tokens: TokenArray) -> torch.Tensor:
     """float32 [T, V], or [L] of a classifier."""
-    tokens_1T = torch.from_numpy(tokens.astype(np.int64))[None].to(model.device)
-    return model(input_ids=tokens_1T, use_cache=False).logits[0].float()
+    return plain_output(model, tokens).logits[0].float()
 
 
 def _greedy(model: PreTrainedModel, tokens: TokenArray, logits_TV: torch.Tensor) -> torch.Tensor:

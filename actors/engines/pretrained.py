@@ -43,7 +43,7 @@ def load_reward(config: ClassifierReward, engine: EngineConfig) -> RewardEngine:
     model = load_model("reward", AutoModelForSequenceClassification, config, **load_options(config))
     weights = label_weights(config.model, config, model.config)
     with naming("reward", config.model):
-        _check_head(model)
+        check_score_head(model)
         if config.attn_implementation is not None:
             return RewardEngine(make_body(packed(model), config, engine), model.score, weights)
         return ready_reward(model, engine, weights)
@@ -67,14 +67,13 @@ def ready_policy(
 def ready_reward(
     model: PreTrainedModel, engine: EngineConfig, weights: Sequence[tuple[int, float]] = ((0, 1.0),)
 ) -> RewardEngine:
-    """The engine of a loaded classifier, packed and checked; see `RewardEngine`.
+    """The engine of a loaded classifier with a `score` head, packed and checked; see `RewardEngine`.
 
     Raises:
         ConfigError: it cannot be run in slots.
     """
-    _check_head(model)
     plain = _plain_forward(model, engine)
-    slots = SlotModel(packed(model), engine)
+    slots = _in_slots(packed(model), engine)
     reward = RewardEngine(slots, model.score, weights)
     if plain is not None:
         check_reward(reward, slots, plain)
@@ -147,18 +146,21 @@ def make_body(model: PreTrainedModel, config: RewardModel, engine: EngineConfig)
     Raises:
         ConfigError: it cannot be in slots.
     """
-    if config.attn_implementation is not None:
-        return WholeModel(model)
+    return _in_slots(model, engine) if config.attn_implementation is None else WholeModel(model)
+
+
+def _in_slots(model: PreTrainedModel, engine: EngineConfig) -> SlotModel:
     if not type(model).__module__.startswith("transformers.") and not model._supports_attention_backend:
         raise ConfigError(f"{type(model).__name__} brings an attention of its own, which slots cannot hold; {REMEDY}")
     return SlotModel(model, engine)
 
 
-def _check_head(model: PreTrainedModel) -> None:
+def check_score_head(model: PreTrainedModel) -> None:
+    """Raises ConfigError where a classifier's head is not `score`, as that of a decoder is."""
     if not hasattr(model, "score"):
         raise ConfigError(
-            f"{type(model).__name__} has no `score` head over a decoder; an encoder is "
-            "reward.kind: encoder, a head of another name reward.kind: custom_head"
+            f"{type(model).__name__} has no `score` head; an encoder is reward.kind: encoder, "
+            "a head of another name reward.kind: custom_head"
         )
 
 

@@ -63,8 +63,7 @@ class RewardEngine:
         logits = [self.head(hidden[row]) for row in range(len(prefixes))]
         logits_RL = torch.stack(logits).double().cpu().numpy() if logits else np.zeros((0, 1))
         rewards_R = weighted(logits_RL, self.weights)
-        ended_s = time.time()
-        return rewards_R, CallStats(pushed_R, started_s, ended_s, prefill_s=ended_s - started_s)
+        return rewards_R, CallStats.of_prefill(pushed_R, started_s)
 
 
 def weighted(logits_RL: npt.NDArray[np.float64], weights: Sequence[tuple[int, float]]) -> npt.NDArray[np.float64]:

@@ -20,6 +20,7 @@ import numpy.typing as npt
 import torch
 from transformers import PreTrainedModel
 
+from actors.engines.plain_check import TOLERANCE
 from actors.engines.plain_forward import NUM_STEPS, PROMPTS, WORKS, PlainForward, refusing
 from actors.engines.policy_engine import PolicyEngine
 from actors.engines.reward_engine import RewardEngine, weighted
@@ -30,7 +31,6 @@ from pipeline.protocol import ProposeCohort
 from pipeline.records import TokenArray
 
 FIRST_CHUNK = 5
-TOLERANCE = {torch.float32: 0.001, torch.float16: 0.1, torch.bfloat16: 0.25}
 ROUNDS = (  # slot → sequence
     dict(zip((2, 0, 3), PROMPTS, strict=True)),
     {1: "forked", 2: "rolled back", 0: "shared"},

@@ -59,5 +59,4 @@ class StepEngine:
         found = [
             self.good_SL[slot, places].double().numpy() for slot, places in zip(slots_R.tolist(), ends, strict=True)
         ]
-        ended_s = time.time()
-        return found, CallStats(pushed_R, started_s, ended_s, prefill_s=ended_s - started_s)
+        return found, CallStats.of_prefill(pushed_R, started_s)

@@ -22,12 +22,10 @@ from pipeline.records import PromptRow, TokenArray
 
 @dataclass(frozen=True, slots=True)
 class ChatStyle:
-    """How a conversation is rendered: by a template of one's own, without system messages; and whether the model's own
-    code may run."""
+    """How a conversation is rendered: by a template of one's own, without system messages."""
 
     template_file: str | None = None
     drop_system: bool = False
-    trust_remote_code: bool = False
 
 
 class ChatReader:
@@ -53,7 +51,7 @@ class ChatReader:
         style: ChatStyle = ChatStyle(),
     ) -> None:
         self.role, self.model = role, model.model
-        self.tokenizer = load_tokenizer(role, model, style.trust_remote_code)
+        self.tokenizer = load_tokenizer(role, model)
         if style.template_file is not None:
             self.tokenizer.chat_template = Path(style.template_file).expanduser().read_text("utf-8")
         self.is_raw = prompt_as == "raw"
@@ -141,9 +139,10 @@ class ChatReader:
             raise ConfigError(f"the chat template of {self.model!r} cannot render an answer: {error}") from None
 
 
-def load_tokenizer(role: str, model: ModelConfig, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+def load_tokenizer(role: str, model: ModelConfig) -> PreTrainedTokenizerBase:
+    trusts = model.trusts_code
     try:
-        return AutoTokenizer.from_pretrained(model.model, revision=model.revision, trust_remote_code=trust_remote_code)
+        return AutoTokenizer.from_pretrained(model.model, revision=model.revision, trust_remote_code=trusts)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{role}.model {model.model!r}: no tokenizer: {str(error).splitlines()[0]}") from None
 

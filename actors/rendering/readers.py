@@ -16,7 +16,7 @@ def make_reader(role: Role, model: ModelConfig, prompt_as: PromptAs, max_model_l
 
     style = ChatStyle()
     if isinstance(model, RewardModel):
-        style = ChatStyle(model.template, model.drop_system, model.trust_remote_code)
+        style = ChatStyle(model.template, model.drop_system)
     return ChatReader(role, model, prompt_as, max_model_len, style)
 
 
@@ -31,5 +31,5 @@ def share_vocabulary(policy: ModelConfig, reward: RewardModel) -> bool:
     from actors.rendering.chat import load_tokenizer  # imports transformers
 
     ours = load_tokenizer("policy", policy).get_vocab()
-    theirs = load_tokenizer("reward", reward, reward.trust_remote_code).get_vocab()
+    theirs = load_tokenizer("reward", reward).get_vocab()
     return ours.items() <= theirs.items()

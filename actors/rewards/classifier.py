@@ -1,17 +1,16 @@
 """A decoder with a classification head: the logit at the last token of the conversation, its prefix cached by slot."""
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from actors.engines.backends import load_engine
-from actors.rendering.readers import make_reader, share_vocabulary
-from actors.rewards.conversations import ConversationReader, ReadRows
+from actors.rendering.readers import make_reader
+from actors.rewards.conversations import ConversationReader, ReadRows, conversation_reader, reads_text
 from actors.rewards.interface import ModelNeeds, RewardContext, RewardTraits
 from actors.rewards.labels import label_weights
 from pipeline.config.model_rewards import ClassifierReward
-from pipeline.errors import ConfigError
 from pipeline.protocol import CallStats, ScoreCohort, Scores
 from pipeline.records import PromptRow, TokenArray
 
@@ -56,7 +55,7 @@ class PrefixReward:
 
 def traits(section: ClassifierReward, context: RewardContext) -> RewardTraits:
     """The policy's tokens are read as they are where the vocabulary is the same up to tokens it has beside."""
-    return RewardTraits(reads_text=context.policy is None or not share_vocabulary(context.policy, section))
+    return RewardTraits(reads_text=reads_text(section, context))
 
 
 def load(section: ClassifierReward, context: RewardContext) -> PrefixReward:
@@ -66,14 +65,12 @@ def load(section: ClassifierReward, context: RewardContext) -> PrefixReward:
 
 def needs(section: ClassifierReward, config: "PreTrainedConfig", context: RewardContext) -> ModelNeeds:
     """A decoder with a `score` head, the labels that are named, and a template."""
-    from actors.rewards.model_checks import CLASSIFIER, check_head, classifier_shape  # imports torch
+    from actors.engines.pretrained import check_score_head, naming  # imports torch
+    from actors.rewards.model_checks import CLASSIFIER, check_head, classifier_shape
 
     model = classifier_shape(section, config)
-    if not hasattr(model, "score"):
-        raise ConfigError(
-            f"reward.model {section.model!r}: {type(model).__name__} has no `score` head; an encoder is "
-            "reward.kind: encoder, a head of another name reward.kind: custom_head"
-        )
+    with naming("reward", section.model):
+        check_score_head(model)
     label_weights(section.model, section, config)
     check_head(section, model)
     _reader(section, context).check()
@@ -86,11 +83,5 @@ def shown(section: ClassifierReward, context: RewardContext, row: PromptRow) -> 
 
 
 def _reader(section: ClassifierReward, context: RewardContext) -> ConversationReader:
-    engine: Any = context.engine
-    return ConversationReader(
-        make_reader("reward", section, context.prompt_as, engine.max_model_len),
-        traits(section, context).reads_text,
-        section.close_turn,
-        engine.max_model_len or 2**31,
-        4 * (engine.slots or 1),
-    )
+    reader = make_reader("reward", section, context.prompt_as, context.engine.max_model_len)
+    return conversation_reader(reader, section, context)

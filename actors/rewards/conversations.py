@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from actors.rendering.prompt_reader import PromptReader
-from pipeline.config.model_rewards import CloseTurn
+from actors.rendering.readers import share_vocabulary
+from actors.rewards.interface import RewardContext
+from pipeline.config.model_rewards import ClassifierReward, CloseTurn, CustomHeadReward, RewardModel
 from pipeline.errors import RowError
 from pipeline.protocol import ScoreCohort
 from pipeline.records import PromptRow, TokenArray
@@ -116,6 +118,22 @@ class ConversationReader:
         if needed <= self.max_model_len:
             return None
         return too_long(needed, self.max_model_len)
+
+
+def reads_text(section: RewardModel, context: RewardContext) -> bool:
+    """Whether responses are tokenised anew: unless the vocabulary is the policy's, up to tokens it has beside."""
+    return context.policy is None or not share_vocabulary(context.policy, section)
+
+
+def conversation_reader(
+    reader: PromptReader,
+    section: ClassifierReward | CustomHeadReward,
+    context: RewardContext,
+    last_token: int | None = None,
+) -> ConversationReader:
+    """How the model of a section reads, by the reader of its prompts."""
+    is_text, most = reads_text(section, context), context.max_tokens
+    return ConversationReader(reader, is_text, section.close_turn, most, context.num_kept_prompts, last_token)
 
 
 def too_long(needed: int, max_model_len: int) -> tuple[str, str]:

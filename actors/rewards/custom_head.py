@@ -4,9 +4,9 @@ or whatever the model's own forward gives for the whole conversation.
 
 from typing import TYPE_CHECKING, Any
 
-from actors.rendering.readers import make_reader, share_vocabulary
+from actors.rendering.readers import make_reader
 from actors.rewards.classifier import PrefixReward
-from actors.rewards.conversations import ConversationReader
+from actors.rewards.conversations import ConversationReader, conversation_reader, reads_text
 from actors.rewards.interface import ModelNeeds, RewardContext, RewardTraits
 from actors.rewards.labels import head_weights
 from pipeline.config.model_rewards import CustomHeadReward
@@ -21,7 +21,7 @@ BODY = "AutoModel"
 
 def traits(section: CustomHeadReward, context: RewardContext) -> RewardTraits:
     """The policy's tokens are read as they are where the vocabulary is the same up to tokens it has beside."""
-    return RewardTraits(reads_text=context.policy is None or not share_vocabulary(context.policy, section))
+    return RewardTraits(reads_text=reads_text(section, context))
 
 
 def needs(section: CustomHeadReward, config: "PreTrainedConfig", context: RewardContext) -> ModelNeeds:
@@ -61,14 +61,11 @@ def _class_name(section: CustomHeadReward, config: "PreTrainedConfig") -> str:
 
 
 def _reader(section: CustomHeadReward, context: RewardContext, config: "PreTrainedConfig") -> ConversationReader:
-    engine: Any = context.engine
-    reader: Any = make_reader("reward", section, context.prompt_as, engine.max_model_len)
+    reader: Any = make_reader("reward", section, context.prompt_as, context.engine.max_model_len)
     last = section.last_token if section.last_token is not None else getattr(config, "reward_token_id", None)
     if isinstance(last, str):
         known = reader.tokenizer.get_vocab()
         if last not in known:
             raise ConfigError(f"reward.last_token: {last!r} is no token of {section.model!r}")
         last = known[last]
-    reads_text = traits(section, context).reads_text
-    slots, length = engine.slots or 1, engine.max_model_len or 2**31
-    return ConversationReader(reader, reads_text, section.close_turn, length, 4 * slots, last)
+    return conversation_reader(reader, section, context, last)

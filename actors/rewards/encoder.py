@@ -50,8 +50,7 @@ class PairReward:
         for places in self._batches(pairs):
             rewards_R[places] = self._forward([pairs[place] for place in places])
             pushed_R[places] = [len(pairs[place].ids) for place in places]
-        ended_s = time.time()
-        return Scores(rewards_R, CallStats(pushed_R, started_s, ended_s, prefill_s=ended_s - started_s), faults)
+        return Scores(rewards_R, CallStats.of_prefill(pushed_R, started_s), faults)
 
     def _batches(self, pairs: dict[int, TokenPair]) -> list[list[int]]:
         """Places of rows of one padded length, longest first, no more at once than a forward may hold."""

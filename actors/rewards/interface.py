@@ -41,6 +41,16 @@ class RewardContext:
     num_actors: int = 1
     reply_folder: str | None = None
 
+    @property
+    def max_tokens(self) -> int:
+        """Most tokens of a prompt with its response; as good as no limit where that is not known yet."""
+        return self.engine.max_model_len or 2**31
+
+    @property
+    def num_kept_prompts(self) -> int:
+        """Prompts that a reader keeps as it read them, since a row comes again and again."""
+        return 4 * (self.engine.slots or 1)
+
     @classmethod
     def of(cls, config: Decoding) -> "RewardContext":
         engine = config.engine if config.engine.slots is None else config.reward_engine

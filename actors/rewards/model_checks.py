@@ -27,7 +27,7 @@ def classifier_shape(section: RewardModel, config: PreTrainedConfig) -> PreTrain
             if saved_as.endswith(ending):
                 raise ConfigError(f"{name} is a {saved_as}, {what}")
     try:
-        return shape_only(CLASSIFIER, config, section.dtype, section.trust_remote_code)
+        return shape_only(CLASSIFIER, config, section)
     except ValueError as error:
         raise ConfigError(f"{name} is no sequence classifier: {str(error).splitlines()[0]}") from None
 
@@ -55,7 +55,7 @@ def check_named_head(
         keys = checkpoint_keys(section.model)
         wanted = [] if keys is None or any(key.startswith(f"{head}.") for key in keys) else [f"{head}.*"]
     else:
-        model = shape_only(class_name, config, section.dtype, section.trust_remote_code)
+        model = shape_only(class_name, config, section)
         names = [f"{head}.{name}" for name, _ in find_head(section, model, head).named_parameters()]
         wanted = absent_weights(section.model, names)
     if wanted:

@@ -45,7 +45,7 @@ class PairReader:
 
     def __init__(self, section: EncoderReward, config: PreTrainedConfig) -> None:
         self.section = section
-        self.tokenizer = load_tokenizer("reward", section, section.trust_remote_code)
+        self.tokenizer = load_tokenizer("reward", section)
         self.template = None if section.template is None else OwnTemplate(section.template)
         self.max_tokens = min(section.max_tokens or NO_LIMIT, self.tokenizer.model_max_length, _positions(config))
         self.pad_token_id = self.tokenizer.pad_token_id or 0

@@ -1,7 +1,7 @@
 """A process reward: the probability that each step is good, read at a mark after it, made one number."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -132,10 +132,9 @@ def _word_tokens(section: ProcessReward, reader: StepReader) -> list[int]:
 
 
 def _reader(section: ProcessReward, context: RewardContext) -> StepReader:
-    engine: Any = context.engine
-    style = ChatStyle(section.template, section.drop_system, section.trust_remote_code)
-    reader = ChatReader("reward", section, context.prompt_as, engine.max_model_len, style)
+    style = ChatStyle(section.template, section.drop_system)
+    reader = ChatReader("reward", section, context.prompt_as, context.engine.max_model_len, style)
     reader.check(reads_text=True)
     if section.tokenise == "whole" and not reader.runs.is_fast:
         raise ConfigError(f"reward.model {section.model!r} has no fast tokenizer, which tells where marks are")
-    return StepReader(reader, section, engine.max_model_len or 2**31, 4 * (engine.slots or 1))
+    return StepReader(reader, section, context.max_tokens, context.num_kept_prompts)

@@ -2,9 +2,9 @@
 begin. The question's beginning is cached by slot.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from actors.rendering.chat import ChatReader, ChatStyle
+from actors.rendering.chat import ChatReader
 from actors.rewards.classifier import PrefixReward
 from actors.rewards.interface import ModelNeeds, RewardContext, RewardTraits
 from actors.rewards.judging import PROBE_ROW, JudgeReader
@@ -48,11 +48,9 @@ def shown(section: TokenLogitReward, context: RewardContext, row: PromptRow) -> 
 
 
 def _reader(section: TokenLogitReward, context: RewardContext) -> JudgeReader:
-    engine: Any = context.engine
-    style = ChatStyle(trust_remote_code=section.trust_remote_code)
-    reader = ChatReader("reward", section, section.wrap, engine.max_model_len, style)
+    reader = ChatReader("reward", section, section.wrap, context.engine.max_model_len)
     reader.check(reads_text=True)
-    return JudgeReader(reader, section, engine.max_model_len or 2**31, 4 * (engine.slots or 1))
+    return JudgeReader(reader, section, context.max_tokens, context.num_kept_prompts)
 
 
 def _tokens(section: TokenLogitReward, reader: JudgeReader) -> list[int]:

@@ -13,7 +13,6 @@ from actors.serving.server_config import ServeConfig
 from pipeline.errors import ModelError
 
 WILDCARDS = ("0.0.0.0", "::")
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True, slots=True)

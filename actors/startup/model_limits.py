@@ -80,11 +80,10 @@ def longest_model_len(models: ModelConfigs, engine: EngineConfig, max_new_tokens
 
 
 def _read_config(role: Role, section: ModelConfig) -> "PreTrainedConfig":
-    from transformers import AutoConfig  # here, because it takes seconds, and a run of fakes asks for none
+    from actors.engines.model_classes import own_config  # imports torch, which a run of fakes does without
 
-    trusts = isinstance(section, RewardModel) and section.trust_remote_code
     try:
-        return AutoConfig.from_pretrained(section.model, revision=section.revision, trust_remote_code=trusts)
+        return own_config(section)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{role}.model {section.model!r}: {str(error).splitlines()[0]}") from None
 

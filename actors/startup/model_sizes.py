@@ -10,15 +10,13 @@ from actors.engines.packed_linear import PACKED_DTYPES
 from actors.rewards.interface import ModelNeeds
 from actors.startup.memory import ModelMemory
 from pipeline.config.model import ModelConfig
-from pipeline.config.model_rewards import RewardModel
 
 
 def model_memory(
     role: Role, config: ModelConfig, model_config: PreTrainedConfig, device: str, needs: ModelNeeds
 ) -> ModelMemory:
     """Read the sizes off a model that exists in shape only."""
-    trusts = isinstance(config, RewardModel) and config.trust_remote_code
-    model = shape_only(needs.class_name, model_config, config.dtype, trusts)
+    model = shape_only(needs.class_name, model_config, config)
     text = model_config.get_text_config()
     heads = text.num_attention_heads
     head_size = getattr(text, "head_dim", None) or text.hidden_size // heads

@@ -43,6 +43,11 @@ class ModelConfig(Section):
         0.0, ge=0.0, description="backend fake: milliseconds per token fed to catch up", json_schema_extra=HIDDEN
     )
 
+    @property
+    def trusts_code(self) -> bool:
+        """Whether Python code in the model's folder or repository may run."""
+        return False
+
     @field_validator("model")
     @classmethod
     def _model_exists(cls, model: str, known: ValidationInfo) -> str:

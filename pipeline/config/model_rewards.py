@@ -36,6 +36,10 @@ class RewardModel(ModelConfig, RewardSection):
         False, description="leave system messages out: the model was trained without, or its template refuses them"
     )
 
+    @property
+    def trusts_code(self) -> bool:
+        return self.trust_remote_code
+
     @field_validator("template")
     @classmethod
     def _template_exists(cls, template: str | None) -> str | None:
